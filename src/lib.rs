@@ -1,0 +1,11 @@
+//! Headwater, a streaming SQL engine: the rooms in one list, and the door for programs that embed it.
+//!
+//! `docs/architecture.md` leads through the rooms. Lower floors never import higher ones; `tidy.rs` checks it.
+
+// Floor 0: what everything stands on.
+#[doc(hidden)]
+pub mod error;
+#[doc(hidden)]
+pub mod zset;
+
+pub use error::{SqlError, SqlState};
