@@ -2,9 +2,8 @@
 
 use std::cmp::Ordering;
 
-use arrow::array::{Int64Array, UInt32Array};
+use arrow::array::{DynComparator, Int64Array, UInt32Array, make_comparator};
 use arrow::compute::SortOptions;
-use arrow::ord::ord::{DynComparator, make_comparator};
 
 use super::{Rows, Weight, row_hashes, weights_add};
 

@@ -128,16 +128,16 @@ impl Rows {
             several => {
                 let batch = compute::concat_batches(schema, several.iter().map(|part| &part.batch))
                     .expect("parts of one relation have one schema");
-                let weights = several.iter().any(|part| part.weights.is_some()).then(|| {
-                    several.iter().flat_map(|part| (0..part.len()).map(|row| part.weight(row))).collect()
-                });
+                let weights = several
+                    .iter()
+                    .any(|part| part.weights.is_some())
+                    .then(|| several.iter().flat_map(|part| (0..part.len()).map(|row| part.weight(row))).collect());
                 Self::new(batch, weights)
             }
         }
     }
     /// Bytes of memory that the columns and weights hold.
     pub fn bytes(&self) -> usize {
-        self.batch.get_array_memory_size()
-            + self.weights.as_ref().map_or(0, |weights| weights.get_array_memory_size())
+        self.batch.get_array_memory_size() + self.weights.as_ref().map_or(0, |weights| weights.get_array_memory_size())
     }
 }
