@@ -8,4 +8,16 @@ pub mod error;
 #[doc(hidden)]
 pub mod zset;
 
+// Floor 1.
+#[doc(hidden)]
+pub mod functions;
+
+// Floor 2.
+#[doc(hidden)]
+pub mod catalog;
+
+// Floor 3.
+#[doc(hidden)]
+pub mod sql;
+
 pub use error::{SqlError, SqlState};

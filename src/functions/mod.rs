@@ -1,0 +1,7 @@
+//! SQL functions and PostgreSQL's meaning of expressions: one DataFusion configuration for views and ad-hoc queries.
+
+mod config;
+mod context;
+
+pub use config::{analyzer_rules, register_all, session_config, session_state};
+pub use context::{StatementContext, fix_context};

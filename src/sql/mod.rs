@@ -1,0 +1,7 @@
+//! Text and a catalog snapshot → [`Statement`]: pure, without clock and files.
+
+mod parse;
+mod statement;
+
+pub use parse::Parsed;
+pub use statement::*;
