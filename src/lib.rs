@@ -6,6 +6,8 @@
 #[doc(hidden)]
 pub mod error;
 #[doc(hidden)]
+pub mod storage;
+#[doc(hidden)]
 pub mod zset;
 
 // Floor 1.
