@@ -13,6 +13,8 @@ pub mod zset;
 // Floor 1.
 #[doc(hidden)]
 pub mod functions;
+#[doc(hidden)]
+pub mod state;
 
 // Floor 2.
 #[doc(hidden)]

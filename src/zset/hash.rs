@@ -4,11 +4,13 @@
 //! Values that SQL's grouping holds for equal have equal hashes: NULL with NULL, -0.0 with 0.0, NaN with NaN,
 //! `1 month` with `30 days`.
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, make_array};
 use arrow::datatypes::{
     DataType, Date32Type, Date64Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
-    TimestampNanosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit,
+    TimestampMicrosecondType, TimestampNanosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::row::{RowConverter, SortField};
 use xxhash_rust::xxh3::xxh3_64;
@@ -77,11 +79,7 @@ fn hash_column(column: &ArrayRef, hashes: &mut [u64], first: bool) {
         }
         DataType::Interval(IntervalUnit::MonthDayNano) => {
             let values = column.as_primitive::<IntervalMonthDayNanoType>().values();
-            fold(column, hashes, first, |row| {
-                let span = values[row];
-                let days = i128::from(span.months) * 30 + i128::from(span.days);
-                wide(days * 86_400_000_000_000 + i128::from(span.nanoseconds))
-            })
+            fold(column, hashes, first, |row| wide(interval_length(values[row])))
         }
         DataType::Utf8 => {
             let array = column.as_string::<i32>();
@@ -109,13 +107,51 @@ fn hash_column(column: &ArrayRef, hashes: &mut [u64], first: bool) {
         }
         DataType::Null => fold(column, hashes, first, |_| NULL_HASH),
         other => {
-            // Nested and rare types go through Arrow's row format, in which equal values have equal bytes.
+            // Nested and rare types go through Arrow's row format, in which identical values have equal bytes.
             let converter = RowConverter::new(vec![SortField::new(other.clone())]);
             let rows = converter
-                .and_then(|converter| converter.convert_columns(std::slice::from_ref(column)))
+                .and_then(|converter| converter.convert_columns(&[canonical(column)]))
                 .expect("every SQL type has a row format");
             fold(column, hashes, first, |row| xxh3_64(rows.row(row).as_ref()))
         }
+    }
+}
+
+/// An interval in nanoseconds, a month taken as 30 days, as grouping and ordering see it.
+#[inline]
+pub fn interval_length(span: IntervalMonthDayNano) -> i128 {
+    let days = i128::from(span.months) * 30 + i128::from(span.days);
+    days * 86_400_000_000_000 + i128::from(span.nanoseconds)
+}
+
+/// The column with every value replaced by one that stands for all that are equal to it in SQL's grouping.
+pub fn canonical(column: &ArrayRef) -> ArrayRef {
+    match column.data_type() {
+        DataType::Float32 => {
+            let canonical = |value: f32| if value.is_nan() { f32::NAN } else { value + 0.0 };
+            Arc::new(column.as_primitive::<Float32Type>().unary::<_, Float32Type>(canonical))
+        }
+        DataType::Float64 => {
+            let canonical = |value: f64| if value.is_nan() { f64::NAN } else { value + 0.0 };
+            Arc::new(column.as_primitive::<Float64Type>().unary::<_, Float64Type>(canonical))
+        }
+        DataType::Interval(IntervalUnit::MonthDayNano) => {
+            let spans = column.as_primitive::<IntervalMonthDayNanoType>();
+            let canonical = |span: IntervalMonthDayNano| {
+                let (day, length) = (86_400_000_000_000, interval_length(span));
+                // The greatest interval has 2^31 months of 30 days, which fit neither days nor months alone.
+                let (months, rest) = (length.div_euclid(30 * day), length.rem_euclid(30 * day));
+                IntervalMonthDayNano::new(months as i32, (rest / day) as i32, (rest % day) as i64)
+            };
+            Arc::new(spans.unary::<_, IntervalMonthDayNanoType>(canonical))
+        }
+        kind if kind.is_nested() => {
+            let data = column.to_data();
+            let children = data.child_data().iter().map(|child| canonical(&make_array(child.clone())).to_data());
+            let data = data.clone().into_builder().child_data(children.collect()).build();
+            make_array(data.expect("the children keep their types and lengths"))
+        }
+        _ => column.clone(),
     }
 }
 
@@ -152,8 +188,6 @@ fn fold(array: &dyn Array, hashes: &mut [u64], first: bool, hash: impl Fn(usize)
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow::array::{Float64Array, Int32Array, Int64Array, StringViewArray};
 
     use super::*;

@@ -14,7 +14,7 @@ mod weight;
 pub use consolidate::consolidate;
 pub use delta::Delta;
 pub use error_row::{DataError, ErrorRows};
-pub use hash::{KEYLESS_HASH, row_hashes};
+pub use hash::{KEYLESS_HASH, canonical, interval_length, row_hashes};
 pub use pretty::{parse_rows, pretty_delta, pretty_rows};
 pub use relation::RelationId;
 pub use rows::Rows;
