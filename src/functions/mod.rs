@@ -2,6 +2,7 @@
 
 mod config;
 mod context;
+pub mod text;
 
 pub use config::{analyzer_rules, register_all, session_config, session_state};
 pub use context::{StatementContext, fix_context};
