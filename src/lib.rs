@@ -19,8 +19,6 @@ pub mod state;
 // Floor 2.
 #[doc(hidden)]
 pub mod catalog;
-#[doc(hidden)]
-pub mod dataflow;
 
 // Floor 3.
 #[doc(hidden)]

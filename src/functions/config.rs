@@ -36,7 +36,10 @@ pub fn session_state() -> SessionState {
 }
 
 /// Registers Headwater's functions over those of DataFusion that have the same names.
-pub fn register_all(_registry: &mut dyn FunctionRegistry) -> Result<()> {
+pub fn register_all(registry: &mut dyn FunctionRegistry) -> Result<()> {
+    for function in super::system_functions() {
+        registry.register_udf(function)?;
+    }
     Ok(())
 }
 

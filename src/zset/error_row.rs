@@ -34,7 +34,22 @@ impl From<DataError> for SqlError {
 
 /// A Z-set of errors, always consolidated: no entry has weight 0. Small, since errors are rare.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(from = "Vec<(DataError, Weight)>", into = "Vec<(DataError, Weight)>")]
 pub struct ErrorRows(BTreeMap<DataError, Weight>);
+
+impl From<Vec<(DataError, Weight)>> for ErrorRows {
+    fn from(entries: Vec<(DataError, Weight)>) -> Self {
+        let mut rows = Self::default();
+        entries.into_iter().for_each(|(error, weight)| rows.add(error, weight));
+        rows
+    }
+}
+
+impl From<ErrorRows> for Vec<(DataError, Weight)> {
+    fn from(rows: ErrorRows) -> Self {
+        rows.0.into_iter().collect()
+    }
+}
 
 impl ErrorRows {
     pub fn one(error: DataError, weight: Weight) -> Self {

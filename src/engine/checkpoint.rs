@@ -1,0 +1,214 @@
+//! Checkpoints: all state as of one step on disk, so that the log before it is no longer needed.
+//!
+//! Workers give their runs (shared, not copied) between two steps; a thread of its own writes the runs that have no
+//! file yet, then the manifest. The engine goes on meanwhile.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::thread;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use super::counters::Counters;
+use super::event::{Event, Events};
+use super::record::Position;
+use super::run::Core;
+use crate::catalog::Catalog;
+use crate::dataflow::{Command, Place, Report, SavedPart};
+use crate::error::{SqlError, SqlResult};
+use crate::state::{Run, RunFile, RunFiles};
+use crate::storage::{LogPosition, ManifestStore};
+use crate::zset::{ErrorRows, Moment, RelationId};
+
+/// What a checkpoint consists of: the body of a manifest, as JSON. `docs/formats.md` describes the fields.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Manifest {
+    pub format: u32,
+    pub at: Moment,
+    /// Where the log goes on after this checkpoint.
+    pub log: LogPosition,
+    pub catalog: Catalog,
+    pub positions: BTreeMap<RelationId, Position>,
+    /// For each dataflow what its state was made by.
+    pub fingerprints: BTreeMap<RelationId, u64>,
+    pub parts: Vec<PartFiles>,
+}
+
+/// The format of manifests that this program writes, and the newest that it reads.
+pub(super) const MANIFEST_FORMAT: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct PartFiles {
+    pub relation: RelationId,
+    pub place: Place,
+    pub runs: Vec<RunFile>,
+    #[serde(default)]
+    pub errors: ErrorRows,
+}
+
+/// What the loop remembers of checkpoints.
+pub(super) struct Checkpoints {
+    pub manifests: Arc<ManifestStore>,
+    pub files: Arc<RunFiles>,
+    /// The number of the newest manifest.
+    pub number: u64,
+    /// Where the log went on after the newest two checkpoints, older first: the older manifest is kept as well.
+    pub log: [LogPosition; 2],
+    /// Run files that the newest manifest names.
+    pub named: HashSet<String>,
+    pub running: bool,
+}
+
+/// What the writing thread reports.
+pub(super) struct Outcome {
+    number: u64,
+    log: LogPosition,
+    result: SqlResult<HashSet<String>>,
+}
+
+struct Job {
+    number: u64,
+    manifest: Manifest,
+    parts: Vec<SavedPart>,
+    /// Sinks must have made final what the log will no longer replay.
+    sinks: Vec<oneshot::Receiver<SqlResult<()>>>,
+    manifests: Arc<ManifestStore>,
+    files: Arc<RunFiles>,
+}
+
+impl Core {
+    /// Starts a checkpoint when the log has grown enough since the last one.
+    pub(super) fn checkpoint_if_due(&mut self) {
+        let grown = self.log.bytes_since(self.checkpoints.log[1]);
+        if self.checkpoints.running || self.failed.borrow().is_some() || grown < self.config.checkpoint_bytes {
+            return;
+        }
+        let Ok(job) = self.prepare_checkpoint() else { return };
+        self.checkpoints.running = true;
+        let events = self.events.clone();
+        let body = move || report(&events, job.write());
+        thread::Builder::new().name("checkpoint".to_string()).spawn(body).expect("the system can start a thread");
+    }
+
+    /// Writes a checkpoint and waits for it.
+    pub(super) fn checkpoint_and_wait(&mut self) -> SqlResult<()> {
+        if let Some(error) = self.failed.borrow().clone() {
+            return Err(error);
+        }
+        let outcome = self.prepare_checkpoint()?.write();
+        let result = outcome.result.as_ref().map(|_| ()).map_err(Clone::clone);
+        self.checkpointed(outcome);
+        result
+    }
+
+    /// Everything that the checkpoint is made of, as of the last step.
+    fn prepare_checkpoint(&mut self) -> SqlResult<Job> {
+        // What the checkpoint stands for must be durable before the log can be cut behind it.
+        self.log.sync().map_err(|error| self.fail(error.into()))?;
+        let parts = self.saved_parts()?;
+        let fingerprints = self.flows.iter().map(|(id, flow)| (*id, flow.fingerprint)).collect();
+        let manifest = Manifest {
+            format: MANIFEST_FORMAT,
+            at: self.at,
+            log: self.log.position(),
+            catalog: (*self.catalog).clone(),
+            positions: self.positions.clone(),
+            fingerprints,
+            parts: Vec::new(),
+        };
+        self.checkpoints.number += 1;
+        Ok(Job {
+            number: self.checkpoints.number,
+            manifest,
+            parts,
+            sinks: self.outlets.flush(self.at.step),
+            manifests: self.checkpoints.manifests.clone(),
+            files: self.checkpoints.files.clone(),
+        })
+    }
+
+    fn saved_parts(&mut self) -> SqlResult<Vec<SavedPart>> {
+        self.workers.send(Command::Save);
+        let mut parts = Vec::new();
+        for _ in 0..self.config.workers {
+            match self.reports.recv() {
+                Ok(Report::Saved { parts: own, .. }) => parts.extend(own),
+                Ok(Report::Died { worker, reason }) => return Err(self.worker_died(worker, &reason)),
+                Ok(Report::Step { .. }) => unreachable!("no step is in flight"),
+                Err(_) => return Err(self.worker_died(0, "its channel is closed")),
+            }
+        }
+        let temporary: HashSet<RelationId> = self.temporary.iter().copied().collect();
+        parts.retain(|part| !temporary.contains(&part.relation));
+        Ok(parts)
+    }
+
+    /// A checkpoint was written, or failed: then the log is simply not cut.
+    pub(super) fn checkpointed(&mut self, outcome: Outcome) {
+        self.checkpoints.running = false;
+        let named = match outcome.result {
+            Ok(named) => named,
+            Err(error) => {
+                tracing::warn!("checkpoint {} failed, the log is kept: {error}", outcome.number);
+                return;
+            }
+        };
+        Counters::add(&self.counters.checkpoints, 1);
+        let keep: HashSet<String> = self.checkpoints.named.union(&named).cloned().collect();
+        self.checkpoints.log = [self.checkpoints.log[1], outcome.log];
+        self.checkpoints.named = named;
+        let cleaned = self.log.cut(self.checkpoints.log[0]).map_err(SqlError::from);
+        let cleaned = cleaned.and_then(|()| self.checkpoints.files.retain(&keep).map_err(SqlError::from));
+        if let Err(error) = cleaned {
+            tracing::warn!("old files could not be removed: {error}");
+        }
+    }
+}
+
+impl Job {
+    fn write(mut self) -> Outcome {
+        let (number, log) = (self.number, self.manifest.log);
+        Outcome { number, log, result: self.write_all() }
+    }
+
+    fn write_all(&mut self) -> SqlResult<HashSet<String>> {
+        for sink in std::mem::take(&mut self.sinks) {
+            // A sink whose task is gone is reported by itself and does not hold checkpoints up.
+            sink.blocking_recv().unwrap_or(Ok(()))?;
+        }
+        let mut named = HashSet::new();
+        for part in merged(std::mem::take(&mut self.parts)) {
+            let write = |run: &Arc<Run>| self.files.write(run).map_err(SqlError::from);
+            let runs: Vec<RunFile> = part.runs.iter().map(write).collect::<SqlResult<_>>()?;
+            named.extend(runs.iter().map(|run| run.name.clone()));
+            let files = PartFiles { relation: part.relation, place: part.place, runs, errors: part.errors };
+            self.manifest.parts.push(files);
+        }
+        let body = serde_json::to_vec(&self.manifest).map_err(|error| SqlError::internal(error.to_string()))?;
+        self.manifests.write(self.number, &body)?;
+        Ok(named)
+    }
+}
+
+/// The parts of all workers, one entry for each place.
+fn merged(parts: Vec<SavedPart>) -> Vec<SavedPart> {
+    let mut places: HashMap<(RelationId, Place), SavedPart> = HashMap::new();
+    for part in parts {
+        match places.entry((part.relation, part.place)) {
+            std::collections::hash_map::Entry::Vacant(free) => drop(free.insert(part)),
+            std::collections::hash_map::Entry::Occupied(mut taken) => {
+                taken.get_mut().runs.extend(part.runs);
+                taken.get_mut().errors.add_all(&part.errors);
+            }
+        }
+    }
+    let mut all: Vec<SavedPart> = places.into_values().collect();
+    all.sort_by_key(|part| (part.relation, part.place));
+    all
+}
+
+fn report(events: &Events, outcome: Outcome) {
+    // The engine may have stopped meanwhile.
+    let _ = events.blocking_send(Event::Checkpointed(outcome));
+}

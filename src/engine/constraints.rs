@@ -1,0 +1,217 @@
+//! The last place to refuse: checks a write against its tables before it goes into the log.
+
+use std::collections::HashMap;
+
+use arrow::array::{Array, ArrayRef, UInt32Array};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+
+use super::event::{TableChange, Write, WriteError};
+use super::published::Published;
+use crate::catalog::{Catalog, Relation, RelationKind};
+use crate::error::{SqlError, SqlResult, SqlState};
+use crate::state::{Arrangement, KeyMatcher};
+use crate::zset::{RelationId, Rows, consolidate, row_hashes};
+
+/// The changes of tables that were taken into the step so far.
+#[derive(Default)]
+pub(super) struct Pending(HashMap<RelationId, PendingTable>);
+
+/// Changes of one table; arranged only when a later write of the same step has to be checked against them.
+struct PendingTable {
+    waiting: Vec<Rows>,
+    arranged: Arrangement,
+}
+
+impl Pending {
+    fn add(&mut self, relation: &Relation, rows: &Rows) {
+        let fresh = || PendingTable {
+            waiting: Vec::new(),
+            arranged: Arrangement::new(relation.arrow_schema(), relation.arrangement_key()),
+        };
+        self.0.entry(relation.id).or_insert_with(fresh).waiting.push(rows.clone());
+    }
+
+    fn arranged(&mut self, id: RelationId) -> Option<&Arrangement> {
+        let table = self.0.get_mut(&id)?;
+        table.waiting.drain(..).for_each(|rows| table.arranged.absorb(&rows));
+        Some(&table.arranged)
+    }
+}
+
+/// Checks one write on top of the published step and of what is pending, and adds it to what is pending.
+/// Gives what the write means as rows for each table: a truncation becomes the deletion of what is there.
+pub(super) fn admit(
+    write: Write,
+    catalog: &Catalog,
+    published: &Published,
+    pending: &mut Pending,
+) -> Result<Vec<(RelationId, Rows)>, WriteError> {
+    let mut taken: Vec<(RelationId, Rows)> = Vec::new();
+    for change in write.changes {
+        let relation = catalog.get(change.table).ok_or(WriteError::Conflict)?;
+        if relation.kind != RelationKind::Table {
+            return Err(wrong_object(relation).into());
+        }
+        let rows = resolve(change, relation, published, pending)?;
+        check_not_null(relation, &rows)?;
+        add_rows(&mut taken, relation, rows);
+    }
+    // Nothing is pending before everything is checked, so that a refused write leaves no trace.
+    for (id, rows) in &taken {
+        let relation = catalog.get(*id).ok_or(WriteError::Conflict)?;
+        if needs_check(relation, rows) {
+            check_rows(relation, rows, published, pending)?;
+        }
+    }
+    for (id, rows) in &taken {
+        let relation = catalog.get(*id).ok_or(WriteError::Conflict)?;
+        pending.add(relation, rows);
+    }
+    Ok(taken)
+}
+
+/// One entry a table: two changes of one table in one write are checked as their sum.
+fn add_rows(taken: &mut Vec<(RelationId, Rows)>, relation: &Relation, rows: Rows) {
+    match taken.iter_mut().find(|(id, _)| *id == relation.id) {
+        Some((_, before)) => *before = Rows::concat(&relation.arrow_schema(), &[before.clone(), rows]),
+        None => taken.push((relation.id, rows)),
+    }
+}
+
+fn wrong_object(relation: &Relation) -> SqlError {
+    let message = format!("cannot change {} \"{}\"", relation.kind.noun(), relation.name);
+    SqlError::new(SqlState::WRONG_OBJECT_TYPE, message).hint("Only tables can be changed by clients.")
+}
+
+fn resolve(
+    change: TableChange,
+    relation: &Relation,
+    published: &Published,
+    pending: &mut Pending,
+) -> Result<Rows, WriteError> {
+    if !change.truncate {
+        return Ok(change.rows);
+    }
+    let schema = relation.arrow_schema();
+    let there = published.snapshot(relation.id).map_or_else(|| Rows::empty(schema.clone()), |there| there.collect());
+    let waiting = pending.arranged(relation.id).map(|waiting| waiting.snapshot().collect().negate());
+    let parts: Vec<Rows> = [Some(there.negate()), waiting, Some(change.rows)].into_iter().flatten().collect();
+    Ok(consolidate(&Rows::concat(&schema, &parts)))
+}
+
+/// Pure inserts into a table without a key can break nothing.
+fn needs_check(relation: &Relation, rows: &Rows) -> bool {
+    !relation.primary_key.is_empty() || !rows.is_insert_only()
+}
+
+fn check_not_null(relation: &Relation, rows: &Rows) -> Result<(), WriteError> {
+    for (index, column) in relation.columns.iter().enumerate() {
+        let required = !column.nullable || relation.primary_key.contains(&index);
+        if !required || rows.column(index).null_count() == 0 {
+            continue;
+        }
+        let array = rows.column(index);
+        let bad = (0..rows.len()).find(|row| array.is_null(*row) && rows.weight(*row) > 0);
+        if let Some(row) = bad {
+            let message = format!(
+                "null value in column \"{}\" of relation \"{}\" violates not-null constraint",
+                column.name, relation.name
+            );
+            let detail = format!("Failing row contains ({}).", shown(rows.batch().columns(), row));
+            return Err(SqlError::new(SqlState::NOT_NULL_VIOLATION, message).detail(detail).into());
+        }
+    }
+    Ok(())
+}
+
+/// Rows to delete must be there; no key may have two rows.
+fn check_rows(relation: &Relation, rows: &Rows, published: &Published, pending: &mut Pending) -> Result<(), WriteError> {
+    let key = relation.arrangement_key();
+    let keys = distinct_keys(rows, &key);
+    let hashes = row_hashes(&keys, keys.first().map_or(0, |column| column.len()));
+    let mut parts = vec![rows.clone()];
+    if let Some(there) = published.snapshot(relation.id) {
+        parts.push(there.lookup(&keys, &hashes).rows);
+    }
+    if let Some(waiting) = pending.arranged(relation.id) {
+        parts.push(waiting.lookup(&keys, &hashes).rows);
+    }
+    let after = consolidate(&Rows::concat(&relation.arrow_schema(), &parts));
+    if (0..after.len()).any(|row| after.weight(row) < 0) {
+        return Err(WriteError::Conflict);
+    }
+    if relation.primary_key.is_empty() { Ok(()) } else { check_unique(relation, &after) }
+}
+
+/// The distinct keys of the rows, as columns.
+fn distinct_keys(rows: &Rows, key: &[usize]) -> Vec<ArrayRef> {
+    let batch = rows.batch().project(key).expect("the key's columns are columns of the table");
+    let (batch, _) = consolidate(&Rows::inserts(batch)).into_parts();
+    batch.columns().to_vec()
+}
+
+fn check_unique(relation: &Relation, after: &Rows) -> Result<(), WriteError> {
+    let key = after.batch().project(&relation.primary_key).expect("the key's columns are columns of the table");
+    let counted = consolidate(&Rows::new(key, after.weights().cloned()));
+    match (0..counted.len()).find(|row| counted.weight(*row) > 1) {
+        None => Ok(()),
+        Some(row) => Err(duplicate_key(relation, &counted.take(&UInt32Array::from(vec![row as u32]))).into()),
+    }
+}
+
+fn duplicate_key(relation: &Relation, key: &Rows) -> SqlError {
+    let message = format!("duplicate key value violates unique constraint \"{}_pkey\"", relation.name);
+    let names: Vec<&str> = relation.primary_key.iter().map(|index| relation.columns[*index].name.as_str()).collect();
+    let detail = format!("Key ({})=({}) already exists.", names.join(", "), shown(key.batch().columns(), 0));
+    SqlError::new(SqlState::UNIQUE_VIOLATION, message).detail(detail)
+}
+
+fn shown(columns: &[ArrayRef], row: usize) -> String {
+    let options = FormatOptions::default().with_null("null");
+    let cells = columns.iter().map(|column| {
+        let formatter = ArrayFormatter::try_new(column, &options).expect("every SQL type can be shown");
+        formatter.value(row).to_string()
+    });
+    cells.collect::<Vec<_>>().join(", ")
+}
+
+/// Rows that a connector gives for a table with a key: each replaces the row of its key, the last one of a key wins.
+///
+/// # Errors
+/// 23502 if a key or a required column is NULL.
+pub(super) fn upsert(relation: &Relation, rows: &Rows, published: &Published, pending: &mut Pending) -> SqlResult<Rows> {
+    check_not_null(relation, rows).map_err(|error| match error {
+        WriteError::Refused(error) => error,
+        WriteError::Conflict => SqlError::internal("a NOT NULL check cannot conflict"),
+    })?;
+    let newest = last_of_each_key(relation, rows);
+    let keys = distinct_keys(&newest, &relation.primary_key);
+    let hashes = row_hashes(&keys, keys.first().map_or(0, |column| column.len()));
+    let mut parts = vec![newest];
+    if let Some(there) = published.snapshot(relation.id) {
+        parts.push(there.lookup(&keys, &hashes).rows.negate());
+    }
+    if let Some(waiting) = pending.arranged(relation.id) {
+        parts.push(waiting.lookup(&keys, &hashes).rows.negate());
+    }
+    let change = consolidate(&Rows::concat(&relation.arrow_schema(), &parts));
+    pending.add(relation, &change);
+    Ok(change)
+}
+
+fn last_of_each_key(relation: &Relation, rows: &Rows) -> Rows {
+    let key: Vec<ArrayRef> = relation.primary_key.iter().map(|index| rows.column(*index).clone()).collect();
+    let hashes = row_hashes(&key, rows.len());
+    let matcher = KeyMatcher::new(&key, &key);
+    let mut newest: HashMap<u64, Vec<u32>> = HashMap::new();
+    for row in 0..rows.len() {
+        let same_hash = newest.entry(hashes[row]).or_default();
+        match same_hash.iter_mut().find(|other| matcher.equal(**other as usize, row)) {
+            Some(other) => *other = row as u32,
+            None => same_hash.push(row as u32),
+        }
+    }
+    let mut kept: Vec<u32> = newest.into_values().flatten().collect();
+    kept.sort_unstable();
+    rows.take(&UInt32Array::from(kept))
+}

@@ -1,0 +1,56 @@
+//! What the engine counts about itself: read by `/metrics` and `hw_catalog`, written by the loop.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::zset::RelationId;
+
+/// Totals since the start of the process. Reading is approximate while the engine runs.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub steps: AtomicU64,
+    pub rows_in: AtomicU64,
+    pub rows_out: AtomicU64,
+    pub writes: AtomicU64,
+    pub writes_refused: AtomicU64,
+    pub log_bytes: AtomicU64,
+    pub log_syncs: AtomicU64,
+    pub checkpoints: AtomicU64,
+    pub subscribers: AtomicU64,
+    /// Microseconds spent in steps.
+    pub step_micros: AtomicU64,
+    pub sources: Mutex<BTreeMap<RelationId, SourceCounters>>,
+    /// Rows that came out of each relation's dataflow.
+    pub relations: Mutex<BTreeMap<RelationId, u64>>,
+}
+
+/// What one source has done since the start of the process.
+#[derive(Debug, Clone, Default)]
+pub struct SourceCounters {
+    pub rows: u64,
+    pub bytes: u64,
+    pub dead_letters: u64,
+    pub finished: bool,
+    pub last_error: Option<String>,
+}
+
+impl Counters {
+    pub(super) fn add(counter: &AtomicU64, value: u64) {
+        counter.fetch_add(value, Ordering::Relaxed);
+    }
+
+    pub(super) fn source(&self, id: RelationId, change: impl FnOnce(&mut SourceCounters)) {
+        let mut sources = self.sources.lock().expect("no holder of this lock panics");
+        change(sources.entry(id).or_default());
+    }
+
+    pub(super) fn relation_rows(&self, id: RelationId, rows: usize) {
+        *self.relations.lock().expect("no holder of this lock panics").entry(id).or_default() += rows as u64;
+    }
+
+    /// One source's counters.
+    pub fn of_source(&self, id: RelationId) -> SourceCounters {
+        self.sources.lock().expect("no holder of this lock panics").get(&id).cloned().unwrap_or_default()
+    }
+}

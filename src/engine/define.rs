@@ -1,0 +1,260 @@
+//! Changes of the catalog, and the dataflows that come and go with them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::common::TableReference;
+use datafusion::logical_expr::LogicalPlan;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::event::{Definition, WriteError};
+use super::outlets::{Subscribe, Subscription};
+use super::run::{Core, Flow};
+use super::step::Inputs;
+use crate::catalog::{Catalog, CatalogEdit, Relation, RelationKind};
+use crate::dataflow::{Command, Graph, Install, Node, NodeKind, Start};
+use crate::error::{SqlError, SqlResult, SqlState};
+use crate::plan::{self, InputRelation};
+use crate::sql;
+use crate::zset::{Delta, ErrorRows, Moment, RelationId, Step};
+
+/// Ids from here on are dataflows of subscribed queries, which no catalog knows.
+const FIRST_TEMPORARY_ID: u64 = 1 << 62;
+
+/// The catalog's relations as inputs of a plan.
+pub(super) struct CatalogInputs<'a> {
+    pub catalog: &'a Catalog,
+    pub flows: &'a HashMap<RelationId, Flow>,
+}
+
+impl plan::Inputs for CatalogInputs<'_> {
+    fn find(&self, table: &TableReference) -> Option<InputRelation> {
+        let relation = self.catalog.named(table.schema()?, table.table())?;
+        let flow = self.flows.get(&relation.id);
+        Some(InputRelation {
+            id: relation.id,
+            schema: relation.arrow_schema(),
+            append_only: flow.map_or(relation.append_only, |flow| flow.append_only),
+            key: relation.primary_key.clone(),
+        })
+    }
+}
+
+impl Core {
+    /// Applies edits made for the catalog of version `base` in one step; new views are full when it returns.
+    pub(super) fn define(&mut self, definition: Definition) -> Result<Step, WriteError> {
+        if definition.base != self.catalog.version() {
+            return Err(WriteError::Conflict);
+        }
+        if definition.edits.is_empty() {
+            return Ok(self.at.step);
+        }
+        let mut after = (*self.catalog).clone();
+        for edit in &definition.edits {
+            after.check(edit)?;
+            after = after.apply(edit);
+        }
+        let before = (self.catalog.clone(), self.flows.clone());
+        let taken = self.switch_to(after, &definition.edits).and_then(|commands| {
+            self.take_step(Inputs { edits: definition.edits, ..Inputs::default() }, commands, true)
+        });
+        if taken.is_ok() {
+            self.start_readers();
+        } else {
+            let created = self.flows.keys().filter(|id| !before.1.contains_key(id));
+            created.for_each(|id| self.outlets.drop_relation(*id));
+            (self.catalog, self.flows) = before;
+        }
+        Ok(taken?)
+    }
+
+    /// Replay's way: the edits were checked when they were logged.
+    pub(super) fn apply_edits(&mut self, edits: &[CatalogEdit]) -> SqlResult<Vec<Command>> {
+        if edits.is_empty() {
+            return Ok(Vec::new());
+        }
+        let after = edits.iter().fold((*self.catalog).clone(), |catalog, edit| catalog.apply(edit));
+        self.switch_to(after, edits)
+    }
+
+    /// Makes `after` the catalog, and gives what the workers have to do for it.
+    fn switch_to(&mut self, after: Catalog, edits: &[CatalogEdit]) -> SqlResult<Vec<Command>> {
+        let before = std::mem::replace(&mut self.catalog, Arc::new(after));
+        let after = self.catalog.clone();
+        let mut commands = Vec::new();
+        let dropped: Vec<RelationId> =
+            before.relations().map(|relation| relation.id).filter(|id| after.get(*id).is_none()).collect();
+        commands.extend(self.forget(&dropped));
+        let created = edits.iter().filter_map(|edit| match edit {
+            CatalogEdit::Create(relation) => after.get(relation.id).filter(|_| before.get(relation.id).is_none()),
+            _ => None,
+        });
+        for relation in created {
+            if let Some(install) = self.install_of(relation, &after)? {
+                commands.push(Command::Install(Arc::new(install)));
+            }
+            if relation.kind == RelationKind::Sink {
+                self.open_sink(relation)?;
+            }
+        }
+        Ok(commands)
+    }
+
+    /// Ends everything that belongs to relations that are gone, and the subscribed queries that read them.
+    fn forget(&mut self, dropped: &[RelationId]) -> Option<Command> {
+        let gone: HashSet<RelationId> = dropped.iter().copied().collect();
+        let reads_gone = |id: &&RelationId| {
+            self.flows.get(id).is_some_and(|flow| flow.reads.iter().any(|read| gone.contains(read)))
+        };
+        let orphans: Vec<RelationId> = self.temporary.iter().filter(reads_gone).copied().collect();
+        self.temporary.retain(|id| !orphans.contains(id));
+        let mut installed = Vec::new();
+        for id in orphans.iter().chain(dropped) {
+            self.outlets.drop_relation(*id);
+            self.readers.stop(*id);
+            self.contents.remove(id);
+            self.positions.remove(id);
+            if self.flows.remove(id).is_some() {
+                installed.push(*id);
+            }
+        }
+        (!installed.is_empty()).then_some(Command::Drop(installed))
+    }
+
+    /// The dataflow of a relation, to be filled from what it reads. `None` for relations without one.
+    pub(super) fn install_of(&mut self, relation: &Relation, catalog: &Catalog) -> SqlResult<Option<Install>> {
+        let graph = match relation.kind {
+            RelationKind::View | RelationKind::Index => return Ok(None),
+            RelationKind::Table => feed(relation, relation.append_only),
+            RelationKind::Source => feed(relation, relation.primary_key.is_empty()),
+            RelationKind::MaterializedView | RelationKind::Sink => {
+                let query = sql::bind_definition(relation, catalog)?;
+                self.graph_of(&query.plan, catalog)?
+            }
+        };
+        let start = self.hydration(&graph)?;
+        self.flows.insert(relation.id, flow_of(&graph));
+        Ok(Some(Install {
+            relation: relation.id,
+            graph,
+            keep: relation.kind.is_kept(),
+            is_table: relation.kind == RelationKind::Table,
+            key: relation.arrangement_key(),
+            start,
+        }))
+    }
+
+    fn graph_of(&self, query: &LogicalPlan, catalog: &Catalog) -> SqlResult<Graph> {
+        let inputs = CatalogInputs { catalog, flows: &self.flows };
+        plan::lower(&plan::normalize(query.clone())?, &inputs)
+    }
+
+    /// What a new dataflow is filled with: kept relations by the workers themselves, sources by reading them again.
+    fn hydration(&self, graph: &Graph) -> SqlResult<Start> {
+        let mut rows = HashMap::new();
+        for id in graph.relations() {
+            let is_source = self.catalog.get(id).is_some_and(|relation| relation.kind == RelationKind::Source);
+            if let Some(position) = self.positions.get(&id).filter(|_| is_source) {
+                let again = self.reread(id, None, Some(position.clone()))?;
+                rows.insert(id, Delta::new(again, ErrorRows::default()));
+            }
+        }
+        Ok(Start::Hydrate(rows))
+    }
+
+    pub(super) fn subscribe(&mut self, what: Subscribe) -> SqlResult<Subscription> {
+        let subscription = match what {
+            Subscribe::Relation(id) => self.subscribe_relation(id)?,
+            Subscribe::Plan(query) => self.subscribe_query(&query)?,
+        };
+        self.count_subscribers();
+        Ok(subscription)
+    }
+
+    fn subscribe_relation(&mut self, id: RelationId) -> SqlResult<Subscription> {
+        let relation = self.catalog.get(id).filter(|_| self.flows.contains_key(&id)).cloned();
+        let gone = || SqlError::new(SqlState::UNDEFINED_TABLE, "the relation to subscribe to does not exist any more");
+        let relation = relation.ok_or_else(gone)?;
+        let start = self.published.borrow().clone();
+        let schema = relation.arrow_schema();
+        let snapshot = match start.snapshot(id) {
+            Some(snapshot) => Delta::new(snapshot.collect(), start.errors(id)),
+            None => Delta::empty(schema.clone()),
+        };
+        Ok(self.outlets.subscribe(id, schema, start, snapshot, self.events.clone()))
+    }
+
+    /// Builds a dataflow for the query; what it holds at first is the snapshot.
+    fn subscribe_query(&mut self, query: &LogicalPlan) -> SqlResult<Subscription> {
+        let catalog = self.catalog.clone();
+        let graph = self.graph_of(query, &catalog)?;
+        let schema = graph.schema();
+        let id = self.temporary.last().map_or(RelationId(FIRST_TEMPORARY_ID), |last| RelationId(last.0 + 1));
+        let start = self.hydration(&graph)?;
+        self.flows.insert(id, flow_of(&graph));
+        self.temporary.push(id);
+        let key = (0..schema.fields().len()).collect();
+        let install = Install { relation: id, graph, keep: false, is_table: false, key, start };
+        let snapshot = self.hydrate_temporary(id, install, &schema)?;
+        let start = self.published.borrow().clone();
+        self.start_readers();
+        Ok(self.outlets.subscribe(id, schema, start, snapshot, self.events.clone()))
+    }
+
+    /// A step that only fills one dataflow. It is not logged: after a restart its subscriber is gone.
+    fn hydrate_temporary(&mut self, id: RelationId, install: Install, schema: &SchemaRef) -> SqlResult<Delta> {
+        self.workers.send(Command::Install(Arc::new(install)));
+        let at = Moment { step: self.at.step.next(), now: self.at.now };
+        self.feed(Inputs::default().into_record(at), Vec::new());
+        let changes = self.collect(at.step)?;
+        let own = changes.iter().filter(|(_, change)| change.relation == id).map(|(_, change)| change.delta.clone());
+        let snapshot = Delta::concat(schema, own.collect());
+        self.publish(changes);
+        Ok(snapshot)
+    }
+
+    pub(super) fn unsubscribe(&mut self, subscriber: u64) {
+        if let Some(relation) = self.outlets.unsubscribe(subscriber) {
+            if self.temporary.contains(&relation) && !self.outlets.is_followed(relation) {
+                self.temporary.retain(|id| *id != relation);
+                self.flows.remove(&relation);
+                self.outlets.drop_relation(relation);
+                self.workers.send(Command::Drop(vec![relation]));
+            }
+        }
+        self.count_subscribers();
+    }
+}
+
+/// The dataflow of a relation whose rows are fed.
+fn feed(relation: &Relation, append_only: bool) -> Graph {
+    let node = Node { kind: NodeKind::Feed, inputs: Vec::new(), schema: relation.arrow_schema(), append_only };
+    Graph { nodes: vec![node] }
+}
+
+fn flow_of(graph: &Graph) -> Flow {
+    Flow {
+        append_only: graph.output().append_only,
+        uses_clock: graph.uses_clock(),
+        reads: graph.relations(),
+        fingerprint: fingerprint(graph),
+    }
+}
+
+/// Changes whenever the state that a graph's operators keep may mean something else.
+fn fingerprint(graph: &Graph) -> u64 {
+    let mut text = String::new();
+    for node in &graph.nodes {
+        let what = match &node.kind {
+            NodeKind::Feed => "feed".to_string(),
+            NodeKind::Relation(id) => format!("relation {id}"),
+            NodeKind::Clock => "clock".to_string(),
+            NodeKind::Operator(recipe) => format!("{} {} {}", recipe.name, recipe.detail, recipe.keeps),
+        };
+        let inputs: Vec<String> = node.inputs.iter().map(|edge| format!("{} {:?}", edge.from, edge.route)).collect();
+        let columns: Vec<String> = node.schema.fields().iter().map(|field| field.data_type().to_string()).collect();
+        text.push_str(&format!("{what} | {} | {} | {}\n", inputs.join(","), columns.join(","), node.append_only));
+    }
+    xxh3_64(text.as_bytes())
+}

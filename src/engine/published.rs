@@ -1,0 +1,60 @@
+//! What readers see: all relations as of one step, immutable, shared without locks.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::ingest::Positions;
+use crate::catalog::Catalog;
+use crate::state::Snapshot;
+use crate::zset::{ErrorRows, Moment, RelationId};
+
+/// One published step: the catalog and every kept relation as of its end.
+pub struct Published {
+    pub moment: Moment,
+    pub catalog: Arc<Catalog>,
+    pub(super) relations: HashMap<RelationId, Arc<Contents>>,
+    /// Where each source stood after the step.
+    pub(super) positions: Positions,
+}
+
+/// One kept relation, by worker.
+#[derive(Clone, Default)]
+pub(super) struct Contents {
+    pub snapshots: Vec<Option<Snapshot>>,
+    pub errors: Vec<ErrorRows>,
+}
+
+impl Contents {
+    pub fn new(workers: usize) -> Self {
+        Self { snapshots: vec![None; workers], errors: vec![ErrorRows::default(); workers] }
+    }
+
+    pub fn snapshot(&self) -> Option<Snapshot> {
+        let parts: Vec<Snapshot> = self.snapshots.iter().flatten().cloned().collect();
+        (!parts.is_empty()).then(|| Snapshot::merged(&parts))
+    }
+}
+
+impl Published {
+    /// All rows of a kept relation; empty if no row was ever there. `None` if the relation is unknown or not kept.
+    pub fn snapshot(&self, id: RelationId) -> Option<Snapshot> {
+        let relation = self.catalog.get(id).filter(|relation| relation.kind.is_kept())?;
+        let found = self.relations.get(&id).and_then(|contents| contents.snapshot());
+        Some(found.unwrap_or_else(|| Snapshot::empty(relation.arrow_schema(), relation.arrangement_key())))
+    }
+
+    /// The live error rows of a kept relation.
+    pub fn errors(&self, id: RelationId) -> ErrorRows {
+        let mut all = ErrorRows::default();
+        if let Some(contents) = self.relations.get(&id) {
+            contents.errors.iter().for_each(|errors| all.add_all(errors));
+        }
+        all
+    }
+
+    /// Rows and bytes that a kept relation holds; rows count what merging has not cancelled yet.
+    pub fn held(&self, id: RelationId) -> (usize, usize) {
+        let snapshots = self.relations.get(&id).into_iter().flat_map(|contents| contents.snapshots.iter().flatten());
+        snapshots.fold((0, 0), |(rows, bytes), snapshot| (rows + snapshot.rows(), bytes + snapshot.bytes()))
+    }
+}

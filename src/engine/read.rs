@@ -1,0 +1,161 @@
+//! Reads at one published step: a plan run by DataFusion over snapshots, on the engine's own threads.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use datafusion::common::TableReference;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::LogicalPlan;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio::sync::mpsc;
+
+use super::define::CatalogInputs;
+use super::handle::Engine;
+use super::ingest::reread;
+use super::published::Published;
+use crate::catalog::RelationKind;
+use crate::error::{SqlError, SqlResult};
+use crate::functions::{self, StatementContext};
+use crate::plan::{self, Data, RunContext};
+use crate::state::Arrangement;
+use crate::zset::{RelationId, Rows};
+
+/// Batches that wait for a slow reader before the query does.
+const BATCHES_AHEAD: usize = 4;
+
+/// Relations that no dataflow keeps: the system catalogs.
+pub trait SystemTables: Send + Sync {
+    fn table(&self, table: &TableReference) -> Option<Arc<dyn TableProvider>>;
+}
+
+/// What one query reads.
+#[derive(Clone)]
+pub struct Read {
+    pub published: Arc<Published>,
+    /// Rows that the transaction has written and not committed.
+    pub overlay: Arc<HashMap<RelationId, Rows>>,
+    pub system: Arc<dyn SystemTables>,
+    pub context: StatementContext,
+}
+
+/// A read with what its sources hold.
+struct Tables {
+    read: Read,
+    sources: HashMap<RelationId, Rows>,
+}
+
+impl Data for Tables {
+    fn table(&self, table: &TableReference) -> Option<Arc<dyn TableProvider>> {
+        if let Some(found) = self.read.system.table(table) {
+            return Some(found);
+        }
+        let relation = self.read.published.catalog.named(table.schema()?, table.table())?;
+        if let Some(rows) = self.sources.get(&relation.id) {
+            let mut again = Arrangement::new(relation.arrow_schema(), relation.arrangement_key());
+            again.absorb(rows);
+            return Some(plan::snapshot_table(again.snapshot(), None));
+        }
+        let snapshot = self.read.published.snapshot(relation.id)?;
+        Some(plan::snapshot_table(snapshot, self.read.overlay.get(&relation.id).cloned()))
+    }
+}
+
+impl Engine {
+    /// Runs a bound plan. Dropping the stream ends the query.
+    ///
+    /// # Errors
+    /// A relation that the plan reads has live error rows; or the plan cannot be run. Errors of the data come out
+    /// of the stream.
+    pub fn query(
+        &self,
+        plan: &LogicalPlan,
+        read: Read,
+    ) -> SqlResult<(SchemaRef, BoxStream<'static, SqlResult<RecordBatch>>)> {
+        let reads = relations_read(plan, &read.published);
+        check_errors(&reads, &read.published)?;
+        let context = RunContext {
+            statement: read.context.clone(),
+            memory: Some(self.0.memory.clone()),
+            partitions: self.0.config.workers,
+        };
+        let sources = self.read_sources(&reads, &read.published)?;
+        let _on_runtime = self.0.runtime.enter();
+        let mut batches = plan::run(plan, &Tables { read, sources }, &context)?;
+        let schema = batches.schema();
+        let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
+        self.0.runtime.spawn(async move {
+            loop {
+                let next = tokio::select! {
+                    next = batches.next() => next,
+                    () = sender.closed() => return,
+                };
+                let Some(batch) = next else { return };
+                if sender.send(batch.map_err(|error| functions::sql_error(&error))).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let stream = futures::stream::unfold(receiver, |mut receiver| async {
+            receiver.recv().await.map(|batch| (batch, receiver))
+        });
+        Ok((schema, stream.boxed()))
+    }
+
+    /// The rows of the sources among the relations: those that steps have taken so far, read once more.
+    fn read_sources(&self, reads: &HashSet<RelationId>, published: &Published) -> SqlResult<HashMap<RelationId, Rows>> {
+        let mut found = HashMap::new();
+        for relation in reads.iter().filter_map(|id| published.catalog.get(*id)) {
+            if relation.kind == RelationKind::Source {
+                let to = published.positions.get(&relation.id).cloned();
+                let again = reread(relation, &self.0.config, None, to);
+                // The caller may be a task of some runtime, where blocking is not allowed.
+                let runtime = &self.0.runtime;
+                let rows = std::thread::scope(|scope| scope.spawn(|| runtime.block_on(again)).join());
+                found.insert(relation.id, rows.map_err(|_| SqlError::internal("reading a source panicked"))??);
+            }
+        }
+        Ok(found)
+    }
+
+    /// What EXPLAIN shows: the dataflow that the query would be as a view.
+    ///
+    /// # Errors
+    /// The query cannot be planned.
+    pub fn explain(&self, query: &LogicalPlan) -> SqlResult<Vec<String>> {
+        let published = self.published();
+        let inputs = CatalogInputs { catalog: &published.catalog, flows: &HashMap::new() };
+        let graph = plan::lower(&plan::normalize(query.clone())?, &inputs)?;
+        Ok(plan::explain(&graph))
+    }
+}
+
+/// Reading a relation raises the first of its live error rows; removing the bad input heals it.
+fn check_errors(reads: &HashSet<RelationId>, published: &Published) -> SqlResult<()> {
+    for id in reads {
+        if let Some(error) = published.errors(*id).first() {
+            let error = SqlError::from(error.clone());
+            let name = published.catalog.get(*id).map_or("", |relation| relation.name.as_str());
+            let detail = format!("A row of materialized view \"{name}\" has no value because of this error.");
+            let hint = format!("Correct or delete the input row; \"{name}\" heals by itself.");
+            return Err(error.detail(detail).hint(hint));
+        }
+    }
+    Ok(())
+}
+
+fn relations_read(plan: &LogicalPlan, published: &Published) -> HashSet<RelationId> {
+    let mut read = HashSet::new();
+    let visited = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            let found = scan.table_name.schema().and_then(|schema| published.catalog.named(schema, scan.table_name.table()));
+            read.extend(found.map(|relation| relation.id));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    debug_assert!(visited.is_ok(), "the visitor never fails");
+    read
+}

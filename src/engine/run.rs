@@ -1,0 +1,261 @@
+//! The loop: one thread that takes events in the order in which they came and turns them into steps.
+
+use std::collections::HashMap;
+use std::sync::mpsc::Receiver as Reports;
+use std::sync::{Arc, atomic::Ordering};
+use std::thread;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::checkpoint::Checkpoints;
+use super::constraints::{Pending, admit};
+use super::counters::Counters;
+use super::event::{Event, Events, SourceRows, Write, WriteError};
+use super::handle::EngineConfig;
+use super::ingest::{Positions, Readers};
+use super::outlets::Outlets;
+use super::published::{Contents, Published};
+use super::step::Inputs;
+use crate::catalog::{Catalog, DEAD_LETTERS};
+use crate::dataflow::{Report, Workers};
+use crate::error::{SqlError, SqlResult, SqlState};
+use crate::storage::Log;
+use crate::zset::{Moment, RelationId, Rows, Step};
+
+/// Rows that one step takes at most from what is waiting; a single write may be larger.
+const STEP_ROWS_MAX: usize = 256 * 1024;
+
+/// Everything the loop owns.
+pub(super) struct Core {
+    pub config: EngineConfig,
+    pub events: Events,
+    pub runtime: tokio::runtime::Runtime,
+    pub log: Log,
+    pub checkpoints: Checkpoints,
+    pub workers: Workers,
+    pub reports: Reports<Report>,
+    /// The last step that was fed.
+    pub at: Moment,
+    pub catalog: Arc<Catalog>,
+    pub contents: HashMap<RelationId, Arc<Contents>>,
+    /// What is known of each installed dataflow.
+    pub flows: HashMap<RelationId, Flow>,
+    /// Where each source stands as of the last step.
+    pub positions: Positions,
+    pub readers: Readers,
+    pub outlets: Outlets,
+    /// Dataflows of subscribed queries: not in the catalog, gone with their subscriber.
+    pub temporary: Vec<RelationId>,
+    pub published: watch::Sender<Arc<Published>>,
+    pub failed: watch::Sender<Option<SqlError>>,
+    pub counters: Arc<Counters>,
+}
+
+/// What the engine remembers of a dataflow that the workers run.
+#[derive(Debug, Clone)]
+pub(super) struct Flow {
+    pub append_only: bool,
+    pub uses_clock: bool,
+    pub reads: Vec<RelationId>,
+    /// Tells whether a checkpoint's state fits the dataflow that this program would build.
+    pub fingerprint: u64,
+}
+
+type WriteReply = oneshot::Sender<Result<Step, WriteError>>;
+
+/// What the next step is made of so far, and who waits for it.
+#[derive(Default)]
+struct Gathered {
+    inputs: Inputs,
+    pending: Pending,
+    writers: Vec<WriteReply>,
+    readers: Vec<oneshot::Sender<()>>,
+    finished: Vec<RelationId>,
+    rows: usize,
+    sync: bool,
+}
+
+/// Starts the loop on its own thread. It ends with [`Event::Stop`], or when the engine cannot go on.
+pub(super) fn spawn(mut core: Core, mut received: mpsc::Receiver<Event>) {
+    let body = move || {
+        core.start_readers();
+        core.start_ticking();
+        let reply = core.serve(&mut received);
+        received.close();
+        core.workers.stop();
+        let Core { runtime, .. } = core;
+        runtime.shutdown_background();
+        if let Some((reply, result)) = reply {
+            // The caller may have given up waiting.
+            let _ = reply.send(result);
+        }
+    };
+    thread::Builder::new().name("engine".to_string()).spawn(body).expect("the system can start a thread");
+}
+
+type StopReply = (oneshot::Sender<SqlResult<()>>, SqlResult<()>);
+
+impl Core {
+    fn serve(&mut self, received: &mut mpsc::Receiver<Event>) -> Option<StopReply> {
+        while let Some(first) = received.blocking_recv() {
+            let mut gathered = Gathered::default();
+            let mut next = Some(first);
+            while let Some(event) = next {
+                if let Some(stop) = self.handle(event, &mut gathered) {
+                    self.settle(gathered);
+                    return Some((stop, self.checkpoint_and_wait()));
+                }
+                if self.failed.borrow().is_some() {
+                    return None;
+                }
+                next = if gathered.rows < STEP_ROWS_MAX { received.try_recv().ok() } else { None };
+            }
+            self.settle(gathered);
+            if self.failed.borrow().is_some() {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Takes one event: adds it to the step that is being gathered, or, if it cannot share a step, settles that one
+    /// first. Gives the reply of [`Event::Stop`].
+    fn handle(&mut self, event: Event, gathered: &mut Gathered) -> Option<oneshot::Sender<SqlResult<()>>> {
+        match event {
+            Event::Write { write, reply } => self.gather_write(write, reply, gathered),
+            Event::Source { rows, reply } => self.gather_source(rows, reply, gathered),
+            Event::Define { definition, reply } => {
+                self.settle(std::mem::take(gathered));
+                let _ = reply.send(self.define(definition));
+            }
+            Event::Subscribe { what, reply } => {
+                self.settle(std::mem::take(gathered));
+                let _ = reply.send(self.subscribe(what));
+            }
+            Event::Unsubscribe(id) => self.unsubscribe(id),
+            Event::SourceFailed { source, reader, error } => self.source_failed(source, reader, error),
+            Event::Tick => gathered.inputs.tick |= self.flows.values().any(|flow| flow.uses_clock),
+            Event::Checkpoint { reply } => {
+                self.settle(std::mem::take(gathered));
+                let _ = reply.send(self.checkpoint_and_wait());
+            }
+            Event::Checkpointed(outcome) => self.checkpointed(outcome),
+            Event::SinkFailed { sink, error } => self.sink_failed(sink, &error),
+            Event::Stop { reply } => return Some(reply),
+        }
+        None
+    }
+
+    fn gather_write(&mut self, write: Write, reply: WriteReply, gathered: &mut Gathered) {
+        let sync = write.sync;
+        let published = self.published.borrow().clone();
+        match admit(write, &self.catalog, &published, &mut gathered.pending) {
+            Err(error) => {
+                Counters::add(&self.counters.writes_refused, 1);
+                let _ = reply.send(Err(error));
+            }
+            Ok(taken) => {
+                for (table, rows) in taken {
+                    gathered.rows += rows.len();
+                    gathered.inputs.add(table, rows);
+                }
+                gathered.sync |= sync;
+                gathered.writers.push(reply);
+            }
+        }
+    }
+
+    fn gather_source(&mut self, source: SourceRows, reply: oneshot::Sender<()>, gathered: &mut Gathered) {
+        if !self.readers.is_current(source.source, source.reader) {
+            return;
+        }
+        let Some(relation) = self.catalog.get(source.source).cloned() else { return };
+        self.counters.source(source.source, |counters| {
+            counters.rows += source.rows.len() as u64;
+            counters.bytes += source.bytes;
+            counters.dead_letters += source.dead_letters.len() as u64;
+            counters.finished = source.finished;
+        });
+        if !source.dead_letters.is_empty() {
+            let step = self.at.step.next();
+            gathered.inputs.add(DEAD_LETTERS, super::ingest::dead_letter_rows(&relation.name, step, &source.dead_letters));
+        }
+        gathered.rows += source.rows.len();
+        let rows = match self.upserted(&relation, source.rows, &mut gathered.pending) {
+            Ok(rows) => rows,
+            Err(error) => return self.source_failed(source.source, source.reader, error),
+        };
+        if self.readers.is_reread(source.source) {
+            gathered.inputs.reread.push(source.source);
+        }
+        if !rows.is_empty() {
+            gathered.inputs.add(source.source, rows);
+        }
+        gathered.inputs.positions.insert(source.source, source.position);
+        gathered.readers.push(reply);
+        if source.finished {
+            gathered.finished.push(source.source);
+        }
+    }
+
+    /// Takes the gathered step and answers everyone who waits for it.
+    fn settle(&mut self, gathered: Gathered) {
+        if gathered.inputs.is_empty() {
+            gathered.writers.into_iter().for_each(|reply| drop(reply.send(Ok(self.at.step))));
+            gathered.readers.into_iter().for_each(|reply| drop(reply.send(())));
+            return;
+        }
+        Counters::add(&self.counters.writes, gathered.writers.len() as u64);
+        let result = self.take_step(gathered.inputs, Vec::new(), gathered.sync);
+        match result {
+            Ok(step) => {
+                gathered.writers.into_iter().for_each(|reply| drop(reply.send(Ok(step))));
+                gathered.readers.into_iter().for_each(|reply| drop(reply.send(())));
+            }
+            Err(error) => {
+                let refuse = |reply: WriteReply| drop(reply.send(Err(WriteError::Refused(error.clone()))));
+                gathered.writers.into_iter().for_each(refuse);
+            }
+        }
+        self.checkpoint_if_due();
+    }
+
+    /// The engine cannot go on. Readers keep what is published; everything else is refused with this reason.
+    pub(super) fn fail(&mut self, error: SqlError) -> SqlError {
+        self.failed.send_replace(Some(error.clone()));
+        error
+    }
+
+    pub(super) fn worker_died(&mut self, worker: usize, reason: &str) -> SqlError {
+        self.fail(SqlError::new(
+            SqlState::INTERNAL_ERROR,
+            format!("worker {worker} stopped: {reason}; nothing is lost, the next start recovers"),
+        ))
+    }
+
+    fn start_ticking(&self) {
+        let events = self.events.clone();
+        self.runtime.spawn(async move {
+            let mut every = tokio::time::interval(std::time::Duration::from_secs(1));
+            every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                every.tick().await;
+                if events.send(Event::Tick).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    pub(super) fn count_subscribers(&self) {
+        self.counters.subscribers.store(self.outlets.subscriber_count() as u64, Ordering::Relaxed);
+    }
+
+    /// Rows of a table that a connector fills by key: a row replaces the one that has its key.
+    fn upserted(&self, relation: &crate::catalog::Relation, rows: Rows, pending: &mut Pending) -> SqlResult<Rows> {
+        if relation.primary_key.is_empty() || rows.is_empty() {
+            return Ok(rows);
+        }
+        super::constraints::upsert(relation, &rows, &self.published.borrow().clone(), pending)
+    }
+}

@@ -1,0 +1,79 @@
+//! `hw_catalog`: what Headwater tells of itself.
+
+use super::System;
+use super::rows::Table;
+use crate::catalog::RelationKind;
+
+pub fn fill(system: &System, name: &str, table: &mut Table) {
+    match name {
+        "hw_relations" => relations(system, table),
+        "hw_sources" => sources(system, table),
+        "hw_view_errors" => view_errors(system, table),
+        "hw_settings" => settings(system, table),
+        "hw_progress" => progress(system, table),
+        // The rest is known to the workers alone.
+        _ => {}
+    }
+}
+
+fn relations(system: &System, table: &mut Table) {
+    for relation in system.catalog.relations() {
+        let (rows, bytes) = system.held(relation.id);
+        table.row([
+            ("id", relation.id.0.into()),
+            ("oid", relation.oid.into()),
+            ("schema", relation.schema.clone().into()),
+            ("name", relation.name.clone().into()),
+            ("kind", relation.kind.noun().into()),
+            ("columns", relation.columns.len().into()),
+            ("rows", rows.into()),
+            ("bytes", bytes.into()),
+            ("definition", relation.definition.clone().into()),
+        ]);
+    }
+}
+
+fn sources(system: &System, table: &mut Table) {
+    let with_connector = system.catalog.relations().filter(|relation| relation.kind != RelationKind::Sink);
+    for (relation, connector) in with_connector.filter_map(|relation| Some((relation, relation.connector()?))) {
+        let options = relation.options.iter().map(|(name, value)| format!("{name}='{value}'"));
+        table.row([
+            ("id", relation.id.0.into()),
+            ("schema", relation.schema.clone().into()),
+            ("name", relation.name.clone().into()),
+            ("connector", connector.into()),
+            ("options", options.collect::<Vec<_>>().join(", ").into()),
+        ]);
+    }
+}
+
+fn view_errors(system: &System, table: &mut Table) {
+    for relation in system.catalog.relations().filter(|relation| relation.kind.is_kept()) {
+        for (error, weight) in system.published.errors(relation.id).iter() {
+            table.row([
+                ("id", relation.id.0.into()),
+                ("schema", relation.schema.clone().into()),
+                ("name", relation.name.clone().into()),
+                ("sqlstate", String::from_utf8_lossy(&error.code).into_owned().into()),
+                ("message", error.message.clone().into()),
+                ("rows", weight.into()),
+            ]);
+        }
+    }
+}
+
+fn settings(system: &System, table: &mut Table) {
+    let settings = system.settings.lock().expect("no holder of the settings panics");
+    for shown in settings.all() {
+        table.row([
+            ("name", shown.name.into()),
+            ("setting", shown.value.into()),
+            ("description", shown.description.into()),
+        ]);
+    }
+}
+
+fn progress(system: &System, table: &mut Table) {
+    let moment = system.published.moment;
+    table.row([("hw_step", moment.step.0.into()), ("published_at", moment.now.into())]);
+}
