@@ -19,6 +19,8 @@ pub mod state;
 // Floor 2.
 #[doc(hidden)]
 pub mod catalog;
+#[doc(hidden)]
+pub mod dataflow;
 
 // Floor 3.
 #[doc(hidden)]

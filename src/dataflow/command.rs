@@ -16,7 +16,10 @@ pub enum Command {
     Drop(Vec<RelationId>),
     /// One step: rows for `Feed` nodes. Every worker takes its share of each delta; relations without rows are left out.
     /// Workers answer with [`Report::Step`] when all dataflows have finished the step.
-    Feed { at: Moment, deltas: Arc<Vec<(RelationId, Delta)>> },
+    Feed {
+        at: Moment,
+        deltas: Arc<Vec<(RelationId, Delta)>>,
+    },
     /// Report all state as of the last step fed.
     Save,
     Stop,
@@ -63,10 +66,21 @@ pub enum Place {
 /// What one worker tells the engine.
 pub enum Report {
     /// This worker has finished a step.
-    Step { worker: usize, step: Step, changes: Vec<RelationChange> },
-    Saved { worker: usize, parts: Vec<SavedPart>, held: Vec<(RelationId, Held)> },
+    Step {
+        worker: usize,
+        step: Step,
+        changes: Vec<RelationChange>,
+    },
+    Saved {
+        worker: usize,
+        parts: Vec<SavedPart>,
+        held: Vec<(RelationId, Held)>,
+    },
     /// A worker panicked: a bug. The engine stops and restarts from checkpoint and log.
-    Died { worker: usize, reason: String },
+    Died {
+        worker: usize,
+        reason: String,
+    },
 }
 
 /// What a step changed in one relation on one worker. Relations without change are left out.

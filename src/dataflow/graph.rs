@@ -57,6 +57,9 @@ pub struct Edge {
 }
 
 /// To which worker a row of an edge goes.
+///
+/// An operator that keeps state has no local inputs, and each part of its state is arranged by the columns by which
+/// that part's rows came: so a part can be cut anew by hash when the number of workers changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     /// It stays where it is.
@@ -73,6 +76,14 @@ impl Graph {
 
     pub fn schema(&self) -> SchemaRef {
         self.output().schema.clone()
+    }
+
+    /// True for an operator all of whose rows meet on one worker, the owner of the key without columns. Only there it
+    /// is evaluated in its first step though no rows came, and only there it has state.
+    pub fn meets_on_one_worker(&self, node: usize) -> bool {
+        let keyless = |edge: &Edge| matches!(&edge.route, Route::ByKey(key) if key.is_empty());
+        let node = &self.nodes[node];
+        matches!(node.kind, NodeKind::Operator(_)) && node.inputs.iter().all(keyless)
     }
 
     /// The relations that the graph reads, each once.

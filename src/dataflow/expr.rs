@@ -1,0 +1,242 @@
+//! The only door to DataFusion's physical expressions; a row on which one fails becomes an error row.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::{CastOptions, cast_with_options, concat_batches};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::error::DataFusionError;
+use datafusion::physical_expr::PhysicalExpr;
+
+use crate::functions::errors::sql_error;
+use crate::zset::{DataError, Delta, ErrorRows, Rows};
+
+/// A list of expressions over the rows of one input, and the columns that they make.
+#[derive(Debug, Clone)]
+pub struct Scalars {
+    expressions: Vec<Arc<dyn PhysicalExpr>>,
+    schema: SchemaRef,
+}
+
+/// Values of the rows on which all expressions succeed, and the errors of the others.
+#[derive(Debug)]
+pub struct Evaluated {
+    pub batch: RecordBatch,
+    /// The rows that `batch` holds; `None` if it holds all.
+    pub rows: Option<UInt32Array>,
+    pub failed: Vec<(usize, DataError)>,
+}
+
+impl Scalars {
+    /// One expression for each column of `schema`. A result of another type is cast to the column's.
+    pub fn new(expressions: Vec<Arc<dyn PhysicalExpr>>, schema: SchemaRef) -> Self {
+        assert_eq!(expressions.len(), schema.fields().len(), "one expression makes one column");
+        Self { expressions, schema }
+    }
+
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Evaluates all expressions on all rows.
+    pub fn evaluate(&self, input: &RecordBatch) -> Evaluated {
+        if input.num_rows() == 0 {
+            // Constant expressions would be computed, and could fail, for no row at all.
+            return Evaluated { batch: RecordBatch::new_empty(self.schema.clone()), rows: None, failed: Vec::new() };
+        }
+        match self.evaluate_all(input) {
+            Ok(batch) => Evaluated { batch, rows: None, failed: Vec::new() },
+            Err(error) => self.evaluate_apart(input, &error),
+        }
+    }
+
+    /// The columns for `rows`, with their weights; rows that fail as error rows of the same weight.
+    pub fn apply(&self, rows: &Rows) -> Delta {
+        let evaluated = self.evaluate(rows.batch());
+        let errs = error_rows(rows, evaluated.failed);
+        let oks = match evaluated.rows {
+            None => rows.with_batch(evaluated.batch),
+            Some(good) => {
+                let weights = rows.weights().map(|_| good.values().iter().map(|row| rows.weight(*row as usize)));
+                Rows::new(evaluated.batch, weights.map(Iterator::collect))
+            }
+        };
+        Delta::new(oks, errs)
+    }
+
+    fn evaluate_all(&self, input: &RecordBatch) -> Result<RecordBatch, DataFusionError> {
+        let fields = self.schema.fields().iter();
+        let columns = (self.expressions.iter().zip(fields))
+            .map(|(expression, field)| {
+                let value = expression.evaluate(input)?.into_array(input.num_rows())?;
+                cast_to(value, field.data_type())
+            })
+            .collect::<Result<Vec<ArrayRef>, DataFusionError>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(input.num_rows()));
+        Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
+    }
+
+    /// DataFusion fails a whole batch for one bad row: halving the batch finds that row in few evaluations.
+    fn evaluate_apart(&self, input: &RecordBatch, error: &DataFusionError) -> Evaluated {
+        let mut apart = Apart::default();
+        self.split(input, 0, error, &mut apart);
+        let batch = concat_batches(&self.schema, &apart.batches).expect("all parts have the schema of the expressions");
+        Evaluated { batch, rows: Some(UInt32Array::from(apart.rows)), failed: apart.failed }
+    }
+
+    fn split(&self, input: &RecordBatch, first: usize, error: &DataFusionError, apart: &mut Apart) {
+        let rows = input.num_rows();
+        if rows == 1 {
+            apart.failed.push((first, DataError::from(sql_error(error))));
+            return;
+        }
+        for (start, length) in [(0, rows / 2), (rows / 2, rows - rows / 2)] {
+            let half = input.slice(start, length);
+            match self.evaluate_all(&half) {
+                Ok(batch) => {
+                    apart.rows.extend((first + start..first + start + length).map(|row| row as u32));
+                    apart.batches.push(batch);
+                }
+                Err(error) => self.split(&half, first + start, &error, apart),
+            }
+        }
+    }
+}
+
+/// What halving has found so far, in row order.
+#[derive(Default)]
+struct Apart {
+    batches: Vec<RecordBatch>,
+    rows: Vec<u32>,
+    failed: Vec<(usize, DataError)>,
+}
+
+fn cast_to(value: ArrayRef, data_type: &DataType) -> Result<ArrayRef, DataFusionError> {
+    if value.data_type() == data_type {
+        return Ok(value);
+    }
+    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    Ok(cast_with_options(&value, data_type, &strict)?)
+}
+
+/// Error rows for those of `rows` that failed, with their weights.
+pub fn error_rows(rows: &Rows, failed: Vec<(usize, DataError)>) -> ErrorRows {
+    let mut errs = ErrorRows::default();
+    failed.into_iter().for_each(|(row, error)| errs.add(error, rows.weight(row)));
+    errs
+}
+
+/// A boolean expression over the rows of one input.
+#[derive(Debug, Clone)]
+pub struct Predicate(Scalars);
+
+impl Predicate {
+    pub fn new(expression: Arc<dyn PhysicalExpr>) -> Self {
+        let field = Field::new("verdict", DataType::Boolean, true);
+        Self(Scalars::new(vec![expression], Arc::new(Schema::new(vec![field]))))
+    }
+
+    /// The rows for which the predicate is true (NULL is not true); those on which it fails as error rows.
+    pub fn keep(&self, rows: &Rows) -> Delta {
+        let Evaluated { batch, rows: good, failed } = self.0.evaluate(rows.batch());
+        let errs = error_rows(rows, failed);
+        let verdict = batch.column(0).as_boolean();
+        let all_true = verdict.null_count() == 0 && verdict.true_count() == verdict.len();
+        let oks = match good {
+            None if all_true => rows.clone(),
+            None => rows.filter(verdict),
+            Some(good) => rows.take(&good).filter(verdict),
+        };
+        Delta::new(oks, errs)
+    }
+}
+
+/// The same columns under the names and metadata of another schema of the same types.
+pub fn relabel(batch: &RecordBatch, schema: &SchemaRef) -> RecordBatch {
+    if batch.schema_ref() == schema {
+        return batch.clone();
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(schema.clone(), batch.columns().to_vec(), &options)
+        .expect("the columns have the types of the schema")
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use arrow::array::StringArray;
+    use datafusion::common::DFSchema;
+    use datafusion::prelude::SessionContext;
+    use expect_test::{Expect, expect};
+
+    use super::super::law::schema;
+    use super::*;
+    use crate::zset::{parse_rows, pretty_delta};
+
+    /// The physical expression of a text of SQL over columns like `"x INT, s TEXT"`.
+    pub(crate) fn expression(columns: &str, sql: &str) -> Arc<dyn PhysicalExpr> {
+        let state = SessionContext::new().state();
+        let schema = DFSchema::try_from(schema(columns)).expect("columns have different names");
+        let logical = state.create_logical_expr(sql, &schema).expect("the text is an expression");
+        state.create_physical_expr(logical, &schema).expect("the expression has a physical form")
+    }
+
+    pub(crate) fn scalars(columns: &str, expressions: &[&str], output: &str) -> Scalars {
+        let expressions = expressions.iter().map(|sql| expression(columns, sql)).collect();
+        Scalars::new(expressions, schema(output))
+    }
+
+    fn check(expressions: &[&str], output: &str, rows: &str, expected: Expect) {
+        let columns = "x INT, s TEXT";
+        let delta = scalars(columns, expressions, output).apply(&parse_rows(columns, rows));
+        expected.assert_eq(&pretty_delta(&delta));
+    }
+
+    #[test]
+    fn rows_that_fail_are_told_apart_from_those_that_do_not() {
+        check(
+            &["10 / x"],
+            "y BIGINT",
+            "+1 | 1 | a\n+2 | 0 | b\n-1 | 5 | c\n+1 | 0 | d\n+1 | NULL | e",
+            expect![[r#"
+                +1 | 10
+                -1 | 2
+                +1 | NULL
+                +3 ! 22012 division by zero"#]],
+        );
+    }
+
+    #[test]
+    fn every_bad_value_is_named_in_its_own_error() {
+        check(
+            &["CAST(s AS INT)"],
+            "y INT",
+            "+1 | 1 | 7\n+1 | 2 | x\n-1 | 3 | y",
+            expect![[r#"
+                +1 | 7
+                +1 ! 22P02 invalid input syntax for type integer: "x"
+                -1 ! 22P02 invalid input syntax for type integer: "y""#]],
+        );
+    }
+
+    #[test]
+    fn no_rows_need_no_evaluation() {
+        check(&["1 / 0"], "y BIGINT", "", expect![""]);
+    }
+
+    #[test]
+    fn results_get_the_exact_type_of_their_column() {
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["a"]));
+        let cast = cast_to(text, &DataType::Utf8View).expect("strings cast to views");
+        assert_eq!(cast.data_type(), &DataType::Utf8View);
+    }
+
+    #[test]
+    fn a_predicate_keeps_what_is_true() {
+        let predicate = Predicate::new(expression("x INT, s TEXT", "6 / x > 2"));
+        let rows = parse_rows("x INT, s TEXT", "+1 | 1 | a\n+1 | 6 | b\n-2 | 0 | c\n+1 | NULL | d");
+        expect![[r#"
+            +1 | 1 | a
+            -2 ! 22012 division by zero"#]]
+        .assert_eq(&pretty_delta(&predicate.keep(&rows)));
+    }
+}

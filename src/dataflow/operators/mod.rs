@@ -1,0 +1,60 @@
+//! The operators, one file each. A new one: its file, a line here, an arm of `plan/lower.rs`, an slt file.
+//!
+//! All are made by `new` with plain values, so that `plan` can call them in `MakeOperator`. Keys, arguments and filters
+//! are column indices of the input: `plan` computes expressions with a [`FilterProject`] first. `schema` is always that
+//! of the output, whose types must be those that the operator makes; the names are free.
+//!
+//! | operator | made by | route of its inputs |
+//! |---|---|---|
+//! | [`FilterProject`] | `new(Option<Predicate>, Option<Scalars>)`, `filter(..)`, `project(..)` | local |
+//! | [`Union`] | `new(schema)`; any number of inputs | local |
+//! | [`Recompute`] | `new(Arc<dyn Compute>, input schemas, schema)` | all to one worker |
+
+mod filter_project;
+mod recompute;
+mod union;
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+
+pub use filter_project::FilterProject;
+pub use recompute::{Compute, Recompute};
+pub use union::Union;
+
+use super::operator::StatePart;
+use crate::state::{Arrangement, Run};
+use crate::zset::{Delta, ErrorRows, Rows};
+
+/// The only input of an operator that has one.
+fn one<'a>(name: &str, inputs: &'a [Delta]) -> &'a Delta {
+    let [input] = inputs else { panic!("{name} has one input, not {}", inputs.len()) };
+    input
+}
+
+/// Error rows pass every operator unchanged.
+fn all_errors(inputs: &[Delta]) -> ErrorRows {
+    let mut errs = ErrorRows::default();
+    inputs.iter().for_each(|input| errs.add_all(&input.errs));
+    errs
+}
+
+/// Rows as one part of saved state, in the order of their key's hash.
+fn one_run(rows: &Rows, key: &[usize]) -> StatePart {
+    let runs = match rows.is_empty() {
+        true => Vec::new(),
+        false => vec![Arc::new(Run::build(rows, key))],
+    };
+    StatePart { runs }
+}
+
+/// The rows of a part of saved state.
+fn collect_runs(schema: &SchemaRef, runs: Vec<Arc<Run>>) -> Rows {
+    match runs.first() {
+        None => Rows::empty(schema.clone()),
+        Some(first) => {
+            let key = first.key().to_vec();
+            Arrangement::restore(schema.clone(), key, runs).snapshot().collect()
+        }
+    }
+}
