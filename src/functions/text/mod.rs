@@ -1,13 +1,14 @@
 //! Values of every SQL type as PostgreSQL prints and reads them: text, binary, and the three formats of COPY.
 //!
 //! All of it works on whole columns: [`TextColumn`] and [`BinaryColumn`] print the values of an Arrow array into a byte
-//! buffer, [`ColumnBuilder`] makes an array from texts or binary values.
+//! buffer, [`ColumnBuilder`] makes an array from texts or binary values, [`copy`] prints and reads COPY's data.
 
 mod array;
 mod binary_in;
 mod binary_out;
 mod bytes;
 mod calendar;
+pub mod copy;
 mod datetime_in;
 mod datetime_out;
 mod input;
