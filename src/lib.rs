@@ -24,6 +24,8 @@ pub mod dataflow;
 
 // Floor 3.
 #[doc(hidden)]
+pub mod plan;
+#[doc(hidden)]
 pub mod sql;
 
 pub use error::{SqlError, SqlState};

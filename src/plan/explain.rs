@@ -1,0 +1,71 @@
+//! The text of EXPLAIN: one line for each node, what it does, its class, and what it keeps.
+
+use crate::dataflow::{Class, Edge, Graph, Node, NodeKind, Route};
+use crate::zset::RelationId;
+
+/// The graph as a tree from its output down, then warnings; `name` gives a relation's name.
+pub fn explain(graph: &Graph, name: &dyn Fn(RelationId) -> String) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut shown = vec![false; graph.nodes.len()];
+    let root = graph.nodes.len() - 1;
+    tree(graph, &Edge { from: root, route: Route::Local }, 0, &mut shown, name, &mut lines);
+    lines.extend(graph.nodes.iter().filter_map(|node| warning(graph, node)));
+    lines
+}
+
+fn tree(
+    graph: &Graph,
+    edge: &Edge,
+    depth: usize,
+    shown: &mut [bool],
+    name: &dyn Fn(RelationId) -> String,
+    lines: &mut Vec<String>,
+) {
+    let node = &graph.nodes[edge.from];
+    let indent = "  ".repeat(depth);
+    let route = route_words(&edge.route, node);
+    let again = std::mem::replace(&mut shown[edge.from], true) && !node.inputs.is_empty();
+    let shared = if again { " (as above)" } else { "" };
+    lines.push(format!("{indent}{}{route}{shared}", node_words(node, name)));
+    if !again {
+        node.inputs.iter().for_each(|input| tree(graph, input, depth + 1, shown, name, lines));
+    }
+}
+
+fn node_words(node: &Node, name: &dyn Fn(RelationId) -> String) -> String {
+    let append_only = if node.append_only { ", append-only" } else { "" };
+    match &node.kind {
+        NodeKind::Feed => format!("rows fed by the engine{append_only}"),
+        NodeKind::Relation(id) => format!("{}{append_only}", name(*id)),
+        NodeKind::Clock => "clock: one row that changes in every step".to_string(),
+        NodeKind::Operator(recipe) => {
+            let detail = if recipe.detail.is_empty() { String::new() } else { format!(" {}", recipe.detail) };
+            let keeps = if recipe.keeps.is_empty() { String::new() } else { format!("; keeps {}", recipe.keeps) };
+            format!("{}{detail} [{}{append_only}{keeps}]", recipe.name, recipe.class.name())
+        }
+    }
+}
+
+fn route_words(route: &Route, node: &Node) -> String {
+    match route {
+        Route::Local => String::new(),
+        Route::ByKey(columns) if columns.is_empty() => " -> one worker".to_string(),
+        Route::ByKey(columns) => {
+            let names: Vec<&str> = columns.iter().map(|column| node.schema.field(*column).name().as_str()).collect();
+            format!(" -> by {}", names.join(", "))
+        }
+    }
+}
+
+/// What to say of an operator that keeps every row of an input that only grows.
+fn warning(graph: &Graph, node: &Node) -> Option<String> {
+    let NodeKind::Operator(recipe) = &node.kind else { return None };
+    let grows = node.inputs.iter().any(|edge| graph.nodes[edge.from].append_only);
+    let keeps_rows = matches!(recipe.name, "join") || recipe.class >= Class::KeyedRecompute;
+    (grows && keeps_rows && !recipe.keeps.is_empty()).then(|| {
+        format!(
+            "warning: {} keeps {}, and an input only grows: its state grows for ever; bound it with a filter on time",
+            recipe.name, recipe.keeps
+        )
+    })
+}

@@ -1,0 +1,40 @@
+//! LogicalPlan → dataflow, and plans run once. Pure but for the inside of `recompute.rs`.
+
+mod explain;
+mod fallback;
+mod lower;
+mod recompute;
+mod rewrite;
+mod stream;
+mod table;
+mod ties;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::common::TableReference;
+
+pub use explain::explain;
+pub use lower::lower;
+pub use recompute::{Data, RunContext, run};
+pub use rewrite::normalize;
+pub use table::snapshot_table;
+
+use crate::zset::RelationId;
+
+/// A relation that a view reads.
+#[derive(Debug, Clone)]
+pub struct InputRelation {
+    pub id: RelationId,
+    pub schema: SchemaRef,
+    /// Whether no row of it is ever retracted.
+    pub append_only: bool,
+    /// Columns of its enforced primary key, if it has one.
+    pub key: Vec<usize>,
+}
+
+/// The relations behind the tables of a plan.
+pub trait Inputs {
+    fn find(&self, table: &TableReference) -> Option<InputRelation>;
+}
+
+#[cfg(test)]
+mod law;

@@ -1,0 +1,99 @@
+//! The normal form of plans: what lowering, recompute and ad-hoc runs agree on before they part.
+//!
+//! Only rules that hold for a relation that changes: none looks at statistics or at what a relation holds now, and
+//! `now()` stays a call unless the caller put a constant for it.
+
+use std::sync::{Arc, LazyLock};
+
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::SessionState;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::OptimizerRule;
+use datafusion::optimizer::analyzer::{Analyzer, AnalyzerRule};
+use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
+use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
+use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
+use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
+use datafusion::optimizer::eliminate_filter::EliminateFilter;
+use datafusion::optimizer::eliminate_group_by_constant::EliminateGroupByConstant;
+use datafusion::optimizer::eliminate_join::EliminateJoin;
+use datafusion::optimizer::eliminate_limit::EliminateLimit;
+use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
+use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
+use datafusion::optimizer::filter_null_join_keys::FilterNullJoinKeys;
+use datafusion::optimizer::optimize_projections::OptimizeProjections;
+use datafusion::optimizer::optimize_unions::OptimizeUnions;
+use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
+use datafusion::optimizer::push_down_filter::PushDownFilter;
+use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
+use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
+use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
+use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
+
+use super::ties;
+use crate::error::SqlResult;
+use crate::functions;
+use crate::functions::errors::sql_error;
+
+/// Brings a bound plan into normal form. Doing it twice changes nothing more.
+pub fn normalize(plan: LogicalPlan) -> SqlResult<LogicalPlan> {
+    normalize_in(&state(), plan).map_err(|error| sql_error(&error))
+}
+
+pub(super) fn normalize_in(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+    ties::settle(state.optimize(&plan)?)
+}
+
+/// Optimizes a part of a plan that is in normal form already, so that the analyzer must not see it again.
+pub(super) fn optimize_in(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+    state.optimizer().optimize(plan, state, |_, _| {})
+}
+
+/// DataFusion with Headwater's functions and rules, and one partition: the state in which views are planned and run.
+pub(super) fn state() -> SessionState {
+    static STATE: LazyLock<SessionState> = LazyLock::new(|| {
+        let mut state = SessionStateBuilder::new_from_existing(functions::session_state())
+            .with_analyzer_rules(analyzer_rules())
+            .with_optimizer_rules(optimizer_rules())
+            .build();
+        let options = state.config_mut().options_mut();
+        options.execution.target_partitions = 1;
+        options.optimizer.filter_null_join_keys = true;
+        // A scalar subquery that stays an expression could not be lowered.
+        options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+        state
+    });
+    STATE.clone()
+}
+
+fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    functions::analyzer_rules().into_iter().chain(Analyzer::new().rules).collect()
+}
+
+/// DataFusion's own list in its order without: `push_down_limit` (a limit below a union or join is wrong for deltas),
+/// `single_distinct_aggregation_to_group_by` (our aggregates know DISTINCT), and those that only help execution by
+/// DataFusion.
+fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    vec![
+        Arc::new(RewriteSetComparison::new()),
+        Arc::new(OptimizeUnions::new()),
+        Arc::new(SimplifyExpressions::new()),
+        Arc::new(ReplaceDistinctWithAggregate::new()),
+        Arc::new(EliminateJoin::new()),
+        Arc::new(DecorrelatePredicateSubquery::new()),
+        Arc::new(ScalarSubqueryToJoin::new()),
+        Arc::new(DecorrelateLateralJoin::new()),
+        Arc::new(ExtractEquijoinPredicate::new()),
+        Arc::new(EliminateDuplicatedExpr::new()),
+        Arc::new(EliminateFilter::new()),
+        Arc::new(EliminateCrossJoin::new()),
+        Arc::new(EliminateLimit::new()),
+        Arc::new(PropagateEmptyRelation::new()),
+        Arc::new(FilterNullJoinKeys::default()),
+        Arc::new(EliminateOuterJoin::new()),
+        Arc::new(PushDownFilter::new()),
+        Arc::new(EliminateGroupByConstant::new()),
+        Arc::new(OptimizeProjections::new()),
+    ]
+}

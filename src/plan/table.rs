@@ -1,0 +1,206 @@
+//! A published relation as a table that DataFusion can scan, with look-ups where a filter fixes the key.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute;
+use arrow::datatypes::{DataType, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::ScalarValue;
+use datafusion::error::Result;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+
+use crate::state::{Arrangement, Snapshot};
+use crate::zset::{Rows, row_hashes};
+
+/// Rows of one batch of a scan.
+const BATCH_ROWS: usize = 8192;
+/// Keys that one scan looks up at most; a filter that allows more is a scan.
+const LOOKUP_KEYS_MAX: usize = 1024;
+
+/// The rows of a snapshot, each as often as its weight says; `overlay` holds a transaction's own uncommitted changes.
+pub fn snapshot_table(snapshot: Snapshot, overlay: Option<Rows>) -> Arc<dyn TableProvider> {
+    let snapshot = match overlay {
+        None => snapshot,
+        Some(rows) => {
+            let mut changes = Arrangement::new(snapshot.schema().clone(), snapshot.key().to_vec());
+            changes.absorb(&rows);
+            Snapshot::merged(&[snapshot, changes.snapshot()])
+        }
+    };
+    Arc::new(SnapshotTable { snapshot })
+}
+
+struct SnapshotTable {
+    snapshot: Snapshot,
+}
+
+impl fmt::Debug for SnapshotTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "snapshot of {} rows", self.snapshot.rows())
+    }
+}
+
+#[async_trait]
+impl TableProvider for SnapshotTable {
+    fn schema(&self) -> SchemaRef {
+        self.snapshot.schema().clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    /// A filter that fixes key columns narrows the scan to look-ups; DataFusion checks it again on what is found.
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        _session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let schema = match projection {
+            Some(columns) => Arc::new(self.schema().project(columns)?),
+            None => self.schema(),
+        };
+        let part = SnapshotScan {
+            snapshot: self.snapshot.clone(),
+            keys: fixed_keys(&self.snapshot, filters),
+            projection: projection.cloned(),
+            schema: schema.clone(),
+        };
+        let limit = limit.filter(|_| filters.is_empty());
+        Ok(Arc::new(StreamingTableExec::try_new(schema, vec![Arc::new(part)], None, None, false, limit)?))
+    }
+}
+
+/// One scan of a snapshot: of the given keys, or of all.
+struct SnapshotScan {
+    snapshot: Snapshot,
+    keys: Option<Vec<ArrayRef>>,
+    projection: Option<Vec<usize>>,
+    schema: SchemaRef,
+}
+
+impl fmt::Debug for SnapshotScan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.keys {
+            Some(keys) => write!(f, "look-up of {} keys", keys.first().map_or(0, |key| key.len())),
+            None => write!(f, "scan of {} rows", self.snapshot.rows()),
+        }
+    }
+}
+
+impl PartitionStream for SnapshotScan {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let projection = self.projection.clone();
+        let found: Box<dyn Iterator<Item = Rows> + Send> = match &self.keys {
+            Some(keys) => {
+                let hashes = row_hashes(keys, keys.first().map_or(1, |key| key.len()));
+                Box::new(std::iter::once(self.snapshot.lookup(keys, &hashes).rows))
+            }
+            None => Box::new(self.snapshot.batches(BATCH_ROWS)),
+        };
+        let schema = self.schema.clone();
+        let batches = found.map(move |rows| Ok(expand(&rows, projection.as_deref(), &schema)));
+        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), futures::stream::iter(batches)))
+    }
+}
+
+/// Every row as often as its weight says: what DataFusion reads. `rows` are consolidated and none is retracted.
+pub(super) fn expand(rows: &Rows, projection: Option<&[usize]>, schema: &SchemaRef) -> RecordBatch {
+    let batch = match projection {
+        Some(columns) => rows.batch().project(columns).expect("a scan projects columns of its table"),
+        None => rows.batch().clone(),
+    };
+    let (columns, count) = match rows.weights().filter(|weights| weights.values().iter().any(|weight| *weight != 1)) {
+        None => (batch.columns().to_vec(), batch.num_rows()),
+        Some(weights) => {
+            let repeated = weights.values().iter().enumerate().flat_map(|(row, weight)| {
+                let times = usize::try_from(*weight).expect("a relation holds no row less than no time");
+                std::iter::repeat_n(u32::try_from(row).expect("a batch has fewer than 2^32 rows"), times)
+            });
+            let indices: UInt32Array = repeated.collect::<Vec<u32>>().into();
+            let columns = batch.columns().iter().map(|column| compute::take(column, &indices, None));
+            let columns: Vec<ArrayRef> = columns.collect::<Result<_, _>>().expect("indices are within the batch");
+            (columns, indices.len())
+        }
+    };
+    let options = RecordBatchOptions::new().with_row_count(Some(count));
+    RecordBatch::try_new_with_options(schema.clone(), columns, &options).expect("the snapshot has its schema's types")
+}
+
+/// The keys that the filters allow, as columns, if they fix every key column to a few values.
+fn fixed_keys(snapshot: &Snapshot, filters: &[Expr]) -> Option<Vec<ArrayRef>> {
+    let schema = snapshot.schema();
+    let mut keys: Vec<Vec<ScalarValue>> = vec![Vec::new()];
+    if snapshot.key().is_empty() {
+        return None;
+    }
+    for column in snapshot.key() {
+        let field = schema.field(*column);
+        let values = filters.iter().find_map(|filter| allowed_values(filter, field.name()))?;
+        // Of floats and intervals several values are one key: a look-up for each would find its rows twice.
+        let several = matches!(field.data_type(), DataType::Float32 | DataType::Float64 | DataType::Interval(_));
+        if several || values.iter().any(|value| value.data_type() != *field.data_type()) {
+            return None;
+        }
+        // NULL equals nothing, so it is no key to look for; a value asked for twice is looked up once.
+        let mut distinct: Vec<ScalarValue> = Vec::with_capacity(values.len());
+        values.into_iter().filter(|value| !value.is_null()).for_each(|value| {
+            if !distinct.contains(&value) {
+                distinct.push(value);
+            }
+        });
+        if keys.len() * distinct.len() > LOOKUP_KEYS_MAX {
+            return None;
+        }
+        let extend = |key: &Vec<ScalarValue>, value: &ScalarValue| [key.as_slice(), &[value.clone()]].concat();
+        keys = keys.iter().flat_map(|key| distinct.iter().map(move |value| extend(key, value))).collect();
+    }
+    (0..snapshot.key().len())
+        .map(|part| {
+            let field = schema.field(snapshot.key()[part]);
+            match keys.is_empty() {
+                true => Some(arrow::array::new_empty_array(field.data_type())),
+                false => ScalarValue::iter_to_array(keys.iter().map(|key| key[part].clone())).ok(),
+            }
+        })
+        .collect()
+}
+
+/// The values that a filter allows for a column, if it is `column = value`, `column IN (…)`, or several of these with
+/// OR.
+fn allowed_values(filter: &Expr, column: &str) -> Option<Vec<ScalarValue>> {
+    let is_column = |expr: &Expr| matches!(expr, Expr::Column(found) if found.name == column);
+    let value = |expr: &Expr| match expr {
+        Expr::Literal(value, _) => Some(value.clone()),
+        _ => None,
+    };
+    match filter {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) if is_column(left) => Some(vec![value(right)?]),
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) if is_column(right) => Some(vec![value(left)?]),
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
+            Some([allowed_values(left, column)?, allowed_values(right, column)?].concat())
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
+            allowed_values(left, column).or_else(|| allowed_values(right, column))
+        }
+        Expr::InList(list) if !list.negated && is_column(&list.expr) => list.list.iter().map(value).collect(),
+        _ => None,
+    }
+}

@@ -1,0 +1,152 @@
+//! Makes queries whose answer SQL leaves open (ties in an order) have one answer, the same in a view and in a query.
+//!
+//! An order that matters is continued by what the result can show of a row: rows that are still equal then are
+//! interchangeable. Done after optimizing, when only the columns that are needed are left.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::error::Result;
+use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction};
+use datafusion::logical_expr::{
+    Aggregate, Expr, ExprSchemable, LogicalPlan, Projection, Sort, SortExpr, Window, WindowFrameBound, WindowFrameUnits,
+};
+
+/// Settles every order in the plan that decides about a result.
+pub(super) fn settle(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let settled = plan.transform_up_with_subqueries(|plan| match plan {
+        LogicalPlan::Aggregate(aggregate) => settle_aggregate(aggregate),
+        LogicalPlan::Window(window) => settle_window(window),
+        LogicalPlan::Limit(mut limit) => {
+            limit.input = Arc::new(settle_sort_below(Arc::unwrap_or_clone(limit.input))?);
+            Ok(Transformed::yes(LogicalPlan::Limit(limit)))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(settled.data)
+}
+
+/// The sort that a limit cuts, if there is one, perhaps below projections.
+fn settle_sort_below(plan: LogicalPlan) -> Result<LogicalPlan> {
+    match plan {
+        LogicalPlan::Sort(Sort { mut expr, input, fetch }) => {
+            continue_order(&mut expr, &all_columns(input.schema()));
+            Ok(LogicalPlan::Sort(Sort { expr, input, fetch }))
+        }
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => {
+            Ok(plan.map_children(|child| settle_sort_below(child).map(Transformed::yes))?.data)
+        }
+        other => Ok(other),
+    }
+}
+
+/// Aggregates that depend on the order of their rows; together they see a row by all their arguments, so that
+/// `first_value(a ORDER BY x), first_value(b ORDER BY x)` take both values from one row.
+fn settle_aggregate(mut aggregate: Aggregate) -> Result<Transformed<LogicalPlan>> {
+    let schema = aggregate.input.schema().clone();
+    let mut seen: Vec<Expr> = Vec::new();
+    for call in aggregate.aggr_expr.iter().filter_map(ordered_call) {
+        let shown = call.params.args.iter().filter(|arg| !matches!(arg, Expr::Literal(_, _)) && can_sort(arg, &schema));
+        seen.extend(shown.cloned());
+    }
+    if seen.is_empty() {
+        return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate)));
+    }
+    for expr in &mut aggregate.aggr_expr {
+        let Some(call) = ordered_call(expr) else { continue };
+        let mut call = call.clone();
+        // The order of a DISTINCT aggregate may name its arguments only.
+        let args = &call.params.args;
+        let shown = seen.iter().filter(|expr| !call.params.distinct || args.contains(expr)).cloned();
+        continue_order(&mut call.params.order_by, &shown.collect::<Vec<_>>());
+        *expr = keep_name(expr, Expr::AggregateFunction(call))?;
+    }
+    let Aggregate { input, group_expr, aggr_expr, schema, .. } = aggregate;
+    Ok(Transformed::yes(LogicalPlan::Aggregate(Aggregate::try_new_with_schema(input, group_expr, aggr_expr, schema)?)))
+}
+
+/// Functions whose result depends on the order of all their rows.
+const ORDERED: [&str; 5] = ["array_agg", "string_agg", "first_value", "last_value", "nth_value"];
+
+fn ordered_call(expr: &Expr) -> Option<&AggregateFunction> {
+    match expr {
+        Expr::Alias(alias) => ordered_call(&alias.expr),
+        Expr::AggregateFunction(call) if ORDERED.contains(&call.func.name()) => Some(call),
+        _ => None,
+    }
+}
+
+fn settle_window(window: Window) -> Result<Transformed<LogicalPlan>> {
+    let shown = all_columns(window.input.schema());
+    let (open, settled): (Vec<Expr>, Vec<Expr>) =
+        window.window_expr.iter().cloned().partition(|expr| window_call(expr).is_some_and(sees_ties));
+    if open.is_empty() {
+        return Ok(Transformed::no(LogicalPlan::Window(window)));
+    }
+    let open: Vec<Expr> = open.into_iter().map(|expr| continue_window_order(expr, &shown)).collect::<Result<_>>()?;
+    if settled.is_empty() {
+        return Ok(Transformed::yes(LogicalPlan::Window(Window::try_new(open, window.input)?)));
+    }
+    // All calls of one Window node share one order, so calls whose order became longer need a node of their own.
+    let inner = LogicalPlan::Window(Window::try_new(settled, window.input)?);
+    let outer = LogicalPlan::Window(Window::try_new(open, Arc::new(inner))?);
+    let columns = window.schema.columns().into_iter().map(Expr::Column).collect();
+    Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(outer))?)))
+}
+
+fn continue_window_order(expr: Expr, shown: &[Expr]) -> Result<Expr> {
+    let mut call = window_call(&expr).expect("the expression is a call of a window function").clone();
+    continue_order(&mut call.params.order_by, shown);
+    keep_name(&expr, Expr::WindowFunction(Box::new(call)))
+}
+
+pub(super) fn window_call(expr: &Expr) -> Option<&WindowFunction> {
+    match expr {
+        Expr::Alias(alias) => window_call(&alias.expr),
+        Expr::WindowFunction(call) => Some(call),
+        _ => None,
+    }
+}
+
+/// Whether rows that tie in the order can get different results, and an order continued gives each row the same frame.
+fn sees_ties(call: &WindowFunction) -> bool {
+    let window_frame = &call.params.window_frame;
+    match call.fun.name() {
+        "row_number" | "ntile" | "lag" | "lead" => true,
+        "rank" | "dense_rank" | "percent_rank" | "cume_dist" => false,
+        "first_value" if window_frame.units == WindowFrameUnits::Range => {
+            let whole =
+                |bound: &WindowFrameBound| matches!(bound, WindowFrameBound::CurrentRow) || bound.is_unbounded();
+            window_frame.start_bound.is_unbounded() && whole(&window_frame.end_bound)
+        }
+        name => {
+            let whole = window_frame.start_bound.is_unbounded() && window_frame.end_bound.is_unbounded();
+            window_frame.units == WindowFrameUnits::Rows && (!whole || ORDERED.contains(&name))
+        }
+    }
+}
+
+/// Appends the expressions that the order does not name yet.
+fn continue_order(order: &mut Vec<SortExpr>, shown: &[Expr]) {
+    for expr in shown {
+        if !order.iter().any(|sort| sort.expr == *expr) {
+            order.push(SortExpr::new(expr.clone(), true, false));
+        }
+    }
+}
+
+pub(super) fn all_columns(schema: &DFSchema) -> Vec<Expr> {
+    schema.columns().into_iter().map(Expr::Column).filter(|column| can_sort(column, schema)).collect()
+}
+
+fn can_sort(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.get_type(schema).is_ok_and(|kind| !matches!(kind, DataType::Map(_, _) | DataType::Union(_, _)))
+}
+
+/// The new expression under the name by which the plan above knows the old one.
+fn keep_name(old: &Expr, new: Expr) -> Result<Expr> {
+    let (_, name) = old.qualified_name();
+    Ok(new.alias_if_changed(name)?)
+}
