@@ -8,9 +8,15 @@
 //! |---|---|---|
 //! | [`FilterProject`] | `new(Option<Predicate>, Option<Scalars>)`, `filter(..)`, `project(..)` | local |
 //! | [`Union`] | `new(schema)`; any number of inputs | local |
-//! | [`Recompute`] | `new(Arc<dyn Compute>, input schemas, schema)` | all to one worker |
+//! | [`Aggregate`] | `new(key, Vec<AggregateCall>, &input schema, schema)`; calls from `functions::aggregate::find` | `ByKey(key)` |
+//! | [`Distinct`] | `new(schema)` | `ByKey` of all columns |
+//! | [`Recompute`] | `new(Arc<dyn Compute>, input schemas, schema)` | `ByKey` of no columns |
 
+mod aggregate;
+mod counted;
+mod distinct;
 mod filter_project;
+mod groups;
 mod recompute;
 mod union;
 
@@ -18,6 +24,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
+pub use aggregate::{Aggregate, AggregateCall};
+pub use distinct::Distinct;
 pub use filter_project::FilterProject;
 pub use recompute::{Compute, Recompute};
 pub use union::Union;

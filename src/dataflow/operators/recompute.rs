@@ -47,8 +47,10 @@ struct Outcome {
 
 impl Recompute {
     pub fn new(compute: Arc<dyn Compute>, inputs: Vec<SchemaRef>, schema: SchemaRef) -> Self {
-        // All rows have one key, as on the route to the one worker that has them all.
-        let inputs = inputs.into_iter().map(|schema| Arrangement::new(schema, Vec::new()));
+        let inputs = inputs.into_iter().map(|schema| {
+            let key = (0..schema.fields().len()).collect();
+            Arrangement::new(schema, key)
+        });
         let last = Outcome { rows: Rows::empty(schema.clone()), error: None, known: false };
         Self { compute, inputs: inputs.collect(), schema, last }
     }
