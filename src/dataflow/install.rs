@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
+use super::check::guarded;
 use super::command::{Install, Place, SavedPart, Start};
 use super::exchange::{error_owner, share};
 use super::graph::{Graph, NodeKind, Route};
@@ -56,16 +57,16 @@ impl Dataflow {
         let route = if install.keep { Route::ByKey(install.key.clone()) } else { Route::Local };
         let edges = edges_with_output(graph, route);
         let layout = Layout::new(&edges, site.workers);
+        let schemas = schemas(graph);
         let body = |node: usize| match graph.nodes.get(node).map(|node| &node.kind) {
             Some(NodeKind::Feed | NodeKind::Relation(_)) => Body::Source(sources[&node].clone()),
             Some(NodeKind::Clock) => Body::Clock(Clock::new(site.worker == CLOCK_WORKER)),
             Some(NodeKind::Operator(recipe)) => Body::Operator {
-                operator: (recipe.make)(),
+                operator: guarded((recipe.make)(), recipe.name, schemas[node].clone(), graph.nodes[node].append_only),
                 begins: sole_owner(graph, node, site.workers) == Some(site.worker),
             },
             None => Body::Output(output(install, &tap, changes)),
         };
-        let schemas = schemas(graph);
         let mut stages: Vec<Stage> =
             layout.stages.iter().map(|stage| Stage::new(stage, &edges, &schemas, body)).collect();
         if let Start::Restore(parts) = &install.start {
