@@ -3,6 +3,8 @@
 //! Outside this room nobody says a word of Timely; inside, only `exchange`, `host` and `worker` do.
 
 mod check;
+#[cfg(test)]
+mod cluster_tests;
 mod command;
 mod exchange;
 mod expr;

@@ -14,9 +14,9 @@ use crate::zset::{
     DataError, Delta, ErrorRows, Moment, RelationId, Rows, Step, consolidate, parse_rows, pretty_delta, row_hashes,
 };
 
-const TABLE: RelationId = RelationId(1);
-const VIEW: RelationId = RelationId(2);
-const UPPER: RelationId = RelationId(3);
+pub(super) const TABLE: RelationId = RelationId(1);
+pub(super) const VIEW: RelationId = RelationId(2);
+pub(super) const UPPER: RelationId = RelationId(3);
 
 /// `SELECT k, count(*) GROUP BY k`, or `SELECT count(*)` without a key: small enough to trust by reading.
 struct Count {
@@ -174,7 +174,7 @@ fn install_with(relation: RelationId, graph: Graph, keep: bool, start: Start) ->
 }
 
 /// What an engine would know: the rows of all relations, by adding up reports.
-struct Engine {
+pub(super) struct Engine {
     workers: Workers,
     reports: Receiver<Report>,
     count: usize,
@@ -186,8 +186,12 @@ struct Engine {
 }
 
 impl Engine {
-    fn start(count: usize) -> Self {
-        let (workers, reports) = Workers::start(count);
+    pub(super) fn start(count: usize) -> Self {
+        Self::with(Workers::start(count), count)
+    }
+
+    /// With the workers of this process, of which there are `count`.
+    pub(super) fn with((workers, reports): (Workers, Receiver<Report>), count: usize) -> Self {
         Self { workers, reports, count, step: 0, sums: BTreeMap::new(), newest: BTreeMap::new() }
     }
 
@@ -228,12 +232,12 @@ impl Engine {
         self.sums.insert(relation, Delta::concat(&schema, vec![sum, change.delta]));
     }
 
-    fn table(&mut self, rows: &str) {
+    pub(super) fn table(&mut self, rows: &str) {
         self.feed(vec![(TABLE, Delta::new(parse_rows("k BIGINT, x BIGINT", rows), ErrorRows::default()))]);
     }
 
     /// The rows of a relation: deltas and snapshots must agree.
-    fn rows(&self, relation: RelationId) -> String {
+    pub(super) fn rows(&self, relation: RelationId) -> String {
         let Some(sum) = self.sums.get(&relation) else { return String::new() };
         let sum = pretty_delta(&Delta::new(consolidate(&sum.oks), sum.errs.clone()));
         let parts = self.newest.iter().filter(|((of, _), _)| *of == relation);
@@ -259,6 +263,12 @@ impl Engine {
     }
 }
 
+pub(super) fn install_all(engine: &Engine) {
+    [(TABLE, table()), (VIEW, counts()), (UPPER, total())]
+        .into_iter()
+        .for_each(|(id, graph)| engine.send(install(id, graph)));
+}
+
 fn on_any_number_of_workers(check: impl Fn(&mut Engine)) {
     for workers in [1, 2, 3, 4] {
         check(&mut Engine::start(workers));
@@ -268,9 +278,7 @@ fn on_any_number_of_workers(check: impl Fn(&mut Engine)) {
 #[test]
 fn a_row_walks_through_a_view_on_a_view() {
     on_any_number_of_workers(|engine| {
-        engine.send(install(TABLE, table()));
-        engine.send(install(VIEW, counts()));
-        engine.send(install(UPPER, total()));
+        install_all(engine);
         engine.feed(vec![]);
         assert_eq!(engine.rows(UPPER), "+1 | 0");
         engine.table("+1 | 1 | 10\n+1 | 1 | 11\n+1 | 2 | 20");
@@ -286,9 +294,7 @@ fn a_row_walks_through_a_view_on_a_view() {
 #[test]
 fn error_rows_pass_and_heal() {
     on_any_number_of_workers(|engine| {
-        [(TABLE, table()), (VIEW, counts()), (UPPER, total())]
-            .into_iter()
-            .for_each(|(id, graph)| engine.send(install(id, graph)));
+        install_all(engine);
         engine.table("+1 | 13 | 1\n+1 | 13 | 2\n+1 | 1 | 1");
         assert_eq!(engine.rows(VIEW), "+1 | 1 | 1\n+2 ! 22012 bad luck");
         assert_eq!(engine.rows(UPPER), "+1 | 1\n+2 ! 22012 bad luck");
@@ -330,9 +336,7 @@ fn a_view_on_a_relation_that_keeps_nothing_begins_with_the_rows_given() {
 #[test]
 fn a_dropped_view_is_gone_and_the_rest_goes_on() {
     on_any_number_of_workers(|engine| {
-        [(TABLE, table()), (VIEW, counts()), (UPPER, total())]
-            .into_iter()
-            .for_each(|(id, graph)| engine.send(install(id, graph)));
+        install_all(engine);
         engine.table("+1 | 1 | 1");
         engine.send(Command::Drop(vec![UPPER, VIEW]));
         engine.table("+1 | 2 | 2");
@@ -393,9 +397,7 @@ fn the_clock_ticks_in_every_step_and_survives_a_restart() {
 #[test]
 fn steps_may_overlap() {
     on_any_number_of_workers(|engine| {
-        [(TABLE, table()), (VIEW, counts()), (UPPER, total())]
-            .into_iter()
-            .for_each(|(id, graph)| engine.send(install(id, graph)));
+        install_all(engine);
         for row in 0..100 {
             let rows = parse_rows("k BIGINT, x BIGINT", &format!("+1 | {} | {row}", row % 7));
             engine.feed_only(vec![(TABLE, Delta::new(rows, ErrorRows::default()))]);
