@@ -1,20 +1,25 @@
 //! One relation kept by key hash: absorbs deltas, answers for keys, gives snapshots.
 
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 
+use super::gather::batch_of;
 use super::run::{Run, key_columns};
-use super::snapshot::{Matches, Snapshot, lookup};
-use crate::zset::{Rows, row_hashes};
+use super::snapshot::{self, Matches, Snapshot};
+use super::spine::Spine;
+use crate::zset::{Rows, Weight, row_hashes};
 
 /// A Z-set kept by the hash of some columns. One owner writes; readers hold [`Snapshot`]s.
-#[derive(Debug)]
 pub struct Arrangement {
     schema: SchemaRef,
-    key: Vec<usize>,
-    runs: Vec<Arc<Run>>,
+    key: Arc<[usize]>,
+    spine: Spine,
+    /// Keys looked for so far: who reads much pays for few runs.
+    probed: AtomicU64,
 }
 
 impl Arrangement {
@@ -22,35 +27,66 @@ impl Arrangement {
     pub fn new(schema: SchemaRef, key: Vec<usize>) -> Self {
         Self::restore(schema, key, Vec::new())
     }
-    /// Takes up runs that an arrangement of the same columns and key gave.
+
+    /// Takes up runs that arrangements of the same columns and key gave, and shares them.
     pub fn restore(schema: SchemaRef, key: Vec<usize>, runs: Vec<Arc<Run>>) -> Self {
-        Self { schema, key, runs: runs.into_iter().filter(|run| !run.is_empty()).collect() }
+        let key: Arc<[usize]> = key.into();
+        assert!(runs.iter().all(|run| run.key() == &*key), "runs are restored under the key they were built for");
+        Self { spine: Spine::new(schema.clone(), key.clone(), runs), schema, key, probed: AtomicU64::new(0) }
     }
+
     /// Adds rows of any weights: equal rows merge, and those whose weights cancel vanish.
     pub fn absorb(&mut self, rows: &Rows) {
         let hashes = row_hashes(&key_columns(rows.batch(), &self.key), rows.len());
         self.absorb_hashed(rows, &hashes);
     }
+
     /// The same with the key hashes given.
     pub fn absorb_hashed(&mut self, rows: &Rows, key_hashes: &[u64]) {
-        if rows.is_empty() {
-            return;
-        }
-        self.runs.push(Arc::new(Run::build_hashed(rows, &self.key, key_hashes)));
-        if self.runs.len() > 8 {
-            let all = self.snapshot().collect();
-            self.runs = vec![Arc::new(Run::build(&all, &self.key))];
-        }
+        let run = match Arc::ptr_eq(&rows.schema(), &self.schema) {
+            true => Run::sorted(rows, self.key.clone(), key_hashes),
+            false => Run::sorted(&self.with_own_schema(rows), self.key.clone(), key_hashes),
+        };
+        self.spine.push(run, self.probed.load(Ordering::Relaxed));
     }
+
+    fn with_own_schema(&self, rows: &Rows) -> Rows {
+        let batch = batch_of(&self.schema, rows.batch().columns().to_vec(), rows.len());
+        let flagged = rows.is_consolidated();
+        let rows = rows.with_batch(batch);
+        if flagged { rows.assume_consolidated() } else { rows }
+    }
+
+    /// Merges about so many more rows if any merge is under way: for moments when nothing else is to do. True if there
+    /// is more.
+    pub fn work(&mut self, rows: usize) -> bool {
+        self.spine.work(rows, self.probed.load(Ordering::Relaxed))
+    }
+
     /// All rows of the given keys; `hashes` are the `row_hashes` of `keys`.
     pub fn lookup(&self, keys: &[ArrayRef], hashes: &[u64]) -> Matches {
-        lookup(&self.schema, &self.key, &self.runs, keys, hashes)
+        self.probed.fetch_add(hashes.len() as u64, Ordering::Relaxed);
+        snapshot::lookup(&self.schema, &self.key, self.spine.runs(), keys, hashes)
     }
+
+    /// For each of the given keys the sum of the weights of its rows: 0 if there is none.
+    pub fn weights(&self, keys: &[ArrayRef], hashes: &[u64]) -> Vec<Weight> {
+        self.probed.fetch_add(hashes.len() as u64, Ordering::Relaxed);
+        snapshot::weights(self.spine.runs(), keys, hashes)
+    }
+
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::new(self.schema.clone(), &self.key, self.runs.clone())
+        Snapshot::new(self.schema.clone(), self.key.clone(), self.spine.runs().to_vec())
     }
+
+    /// Puts another form of the same rows (read back from its file, say) in the place of the run with this id. False
+    /// if that run is gone or being merged.
+    pub fn replace(&mut self, id: u64, run: Arc<Run>) -> bool {
+        self.spine.replace(id, run)
+    }
+
     pub fn runs(&self) -> &[Arc<Run>] {
-        &self.runs
+        self.spine.runs()
     }
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
@@ -60,9 +96,17 @@ impl Arrangement {
     }
     /// Rows held; those that cancel each other but are not merged yet are counted too.
     pub fn rows(&self) -> usize {
-        self.runs.iter().map(|run| run.len()).sum()
+        self.runs().iter().map(|run| run.len()).sum()
     }
+    /// Bytes held of the process's own memory.
     pub fn bytes(&self) -> usize {
-        self.runs.iter().map(|run| run.bytes()).sum()
+        self.runs().iter().map(|run| run.heap_bytes()).sum()
+    }
+}
+
+impl fmt::Debug for Arrangement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let runs: Vec<usize> = self.runs().iter().map(|run| run.len()).collect();
+        f.debug_struct("Arrangement").field("key", &self.key).field("rows", &runs).finish()
     }
 }

@@ -1,15 +1,16 @@
 //! Equality: of keys as SQL's grouping has it, and of whole rows by identity.
 
-use arrow::array::make_comparator;
-use arrow::array::{Array, ArrayRef, AsArray, StringViewArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, IntervalMonthDayNanoArray, RecordBatch, StringViewArray, make_comparator,
+};
 use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{
-    DataType, Float32Type, Float64Type, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
+    ArrowNativeType, DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
+    IntervalMonthDayNanoType, IntervalUnit, TimeUnit, TimestampMicrosecondType, UInt32Type, UInt64Type,
 };
-use arrow::datatypes::{Decimal128Type, Int32Type, TimestampMicrosecondType};
 
-use crate::zset::canonical;
+use crate::zset::{canonical, interval_length};
 
 type Equal = Box<dyn Fn(usize, usize) -> bool + Send + Sync>;
 
@@ -34,8 +35,11 @@ impl KeyMatcher {
 pub(super) struct RowMatcher(Vec<Equal>);
 
 impl RowMatcher {
-    pub(super) fn new(left: &[ArrayRef], right: &[ArrayRef]) -> Self {
-        Self(left.iter().zip(right).map(|(left, right)| identity(left, right)).collect())
+    /// `key` are columns that are likely equal, so they are compared last.
+    pub(super) fn new(left: &RecordBatch, right: &RecordBatch, key: &[usize]) -> Self {
+        let (last, first): (Vec<usize>, Vec<usize>) = (0..left.num_columns()).partition(|column| key.contains(column));
+        let columns = first.into_iter().chain(last);
+        Self(columns.map(|column| identity(left.column(column), right.column(column))).collect())
     }
 
     #[inline]
@@ -55,11 +59,9 @@ fn grouping(left: &ArrayRef, right: &ArrayRef) -> Equal {
             values(a.values(), a.nulls(), b.values(), b.nulls(), |a, b| a == b || (a.is_nan() && b.is_nan()))
         }
         DataType::Interval(IntervalUnit::MonthDayNano) => {
-            let (a, b) = (left.as_primitive::<IntervalMonthDayNanoType>(), right.as_primitive());
-            let b: &arrow::array::IntervalMonthDayNanoArray = b;
-            values(a.values(), a.nulls(), b.values(), b.nulls(), |a, b| {
-                crate::zset::interval_length(a) == crate::zset::interval_length(b)
-            })
+            let a = left.as_primitive::<IntervalMonthDayNanoType>();
+            let b: &IntervalMonthDayNanoArray = right.as_primitive();
+            values(a.values(), a.nulls(), b.values(), b.nulls(), |a, b| interval_length(a) == interval_length(b))
         }
         kind if kind.is_nested() => identity(&canonical(left), &canonical(right)),
         _ => identity(left, right),
@@ -75,8 +77,12 @@ fn identity(left: &ArrayRef, right: &ArrayRef) -> Equal {
     }
     if left.data_type() == right.data_type() {
         match left.data_type() {
+            DataType::Int16 => return plain!(Int16Type),
             DataType::Int32 => return plain!(Int32Type),
             DataType::Int64 => return plain!(Int64Type),
+            DataType::UInt32 => return plain!(UInt32Type),
+            DataType::UInt64 => return plain!(UInt64Type),
+            DataType::Date32 => return plain!(Date32Type),
             DataType::Decimal128(_, _) => return plain!(Decimal128Type),
             DataType::Timestamp(TimeUnit::Microsecond, _) => return plain!(TimestampMicrosecondType),
             DataType::Utf8View => return texts(left.as_string_view(), right.as_string_view()),
@@ -89,7 +95,7 @@ fn identity(left: &ArrayRef, right: &ArrayRef) -> Equal {
 }
 
 /// Compares values of a fixed width; a NULL equals only a NULL.
-fn values<T: Copy + Send + Sync + 'static + arrow::datatypes::ArrowNativeType>(
+fn values<T: ArrowNativeType>(
     a: &ScalarBuffer<T>,
     a_nulls: Option<&NullBuffer>,
     b: &ScalarBuffer<T>,

@@ -1,19 +1,22 @@
 //! An arrangement as of one moment: a list of shared runs that readers hold without a lock.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
-use arrow::compute::interleave;
+use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 
-use super::key::{KeyMatcher, RowMatcher};
-use super::run::{Run, key_columns};
-use crate::zset::{Rows, Weight, row_hashes, weights_add};
+use super::combine::Combine;
+use super::gather::{Picks, Span};
+use super::merge::Walk;
+use super::probe::Probe;
+use super::run::Run;
+use crate::zset::{Rows, Weight, weights_add};
 
 /// For every match one row.
 ///
 /// `probe[i]` is the index of the key asked for, ascending; rows of one key are consolidated (several runs summed,
-/// no zero weights). Key equality is SQL grouping's: NULL = NULL, -0.0 = 0.0, NaN = NaN.
+/// no zero weights), in no particular order. Key equality is SQL grouping's: NULL = NULL, -0.0 = 0.0, NaN = NaN.
 #[derive(Debug, Clone)]
 pub struct Matches {
     pub probe: Vec<u32>,
@@ -29,17 +32,17 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    pub fn new(schema: SchemaRef, key: &[usize], runs: Vec<Arc<Run>>) -> Self {
-        Self { schema, key: key.into(), runs: runs.into() }
+    pub(super) fn new(schema: SchemaRef, key: Arc<[usize]>, runs: Vec<Arc<Run>>) -> Self {
+        Self { schema, key, runs: runs.into() }
     }
     pub fn empty(schema: SchemaRef, key: Vec<usize>) -> Self {
-        Self::new(schema, &key, Vec::new())
+        Self::new(schema, key.into(), Vec::new())
     }
     /// One snapshot of the shares of several workers. `parts` is not empty.
     pub fn merged(parts: &[Snapshot]) -> Self {
         let first = parts.first().expect("there is at least one worker");
         let runs = parts.iter().flat_map(|part| part.runs.iter().cloned()).collect();
-        Self::new(first.schema.clone(), &first.key, runs)
+        Self::new(first.schema.clone(), first.key.clone(), runs)
     }
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
@@ -54,22 +57,33 @@ impl Snapshot {
     pub fn rows(&self) -> usize {
         self.runs.iter().map(|run| run.len()).sum()
     }
+    /// Bytes held of the process's own memory.
     pub fn bytes(&self) -> usize {
-        self.runs.iter().map(|run| run.bytes()).sum()
+        self.runs.iter().map(|run| run.heap_bytes()).sum()
     }
     /// All rows of the given keys; `hashes` are the `row_hashes` of `keys`.
     pub fn lookup(&self, keys: &[ArrayRef], hashes: &[u64]) -> Matches {
         lookup(&self.schema, &self.key, &self.runs, keys, hashes)
     }
+    /// For each of the given keys the sum of the weights of its rows: 0 if there is none.
+    pub fn weights(&self, keys: &[ArrayRef], hashes: &[u64]) -> Vec<Weight> {
+        weights(&self.runs, keys, hashes)
+    }
     /// All rows, consolidated, in order of key hash, in batches of at most `rows_max` rows.
     pub fn batches(&self, rows_max: usize) -> impl Iterator<Item = Rows> + Send + use<> {
-        let all = self.collect();
-        (0..all.len()).step_by(rows_max).map(move |start| all.slice(start, rows_max.min(all.len() - start)))
+        assert!(rows_max > 0, "a batch has room for a row");
+        Batches {
+            schema: self.schema.clone(),
+            rows_max,
+            clusters: clusters(&self.runs),
+            walk: None,
+            ready: Rows::empty(self.schema.clone()),
+        }
     }
     /// All rows, consolidated, in order of key hash.
     pub fn collect(&self) -> Rows {
-        let all = Rows::concat(&self.schema, &self.runs.iter().map(|run| run.rows().clone()).collect::<Vec<_>>());
-        Run::build(&Rows::new(all.batch().clone(), all.weights().cloned()), &self.key).rows().clone()
+        let parts: Vec<Rows> = self.batches(usize::MAX).collect();
+        Rows::concat(&self.schema, &parts).assume_consolidated()
     }
 }
 
@@ -80,62 +94,86 @@ pub(super) fn lookup(
     keys: &[ArrayRef],
     hashes: &[u64],
 ) -> Matches {
-    let matchers: Vec<KeyMatcher> =
-        runs.iter().map(|run| KeyMatcher::new(keys, &key_columns(run.batch(), key))).collect();
-    let (mut probe, mut places, mut weights) = (Vec::new(), Vec::new(), Vec::new());
-    for (index, hash) in hashes.iter().enumerate() {
-        for (source, run) in runs.iter().enumerate() {
-            let start = run.hashes().partition_point(|other| other < hash);
-            for row in (start..run.len()).take_while(|row| run.hashes()[*row] == *hash) {
-                if matchers[source].equal(index, row) {
-                    probe.push(index as u32);
-                    places.push((source, row));
-                    weights.push(run.weight(row));
-                }
-            }
+    let sources: Vec<&Rows> = runs.iter().map(|run| run.rows()).collect();
+    let (mut combine, mut picks) = (Combine::of_distinct(), Picks::default());
+    let (mut probe, mut parts): (Vec<u32>, Vec<Span>) = (Vec::new(), Vec::new());
+    Probe::new(runs, keys, hashes).each(|index, hits| {
+        if hits.iter().all(|hit| hit.span.source == hits[0].span.source) {
+            hits.iter().for_each(|hit| picks.push(&sources, hit.span));
+        } else {
+            parts.clear();
+            parts.extend(hits.iter().map(|hit| hit.span));
+            combine.combine(&sources, key, &parts, &mut picks);
         }
-    }
-    let rows = gather(schema, runs, &places, weights);
-    if runs.len() < 2 { Matches { probe, rows } } else { consolidate_keys(probe, &rows) }
+        probe.resize(picks.rows, index);
+    });
+    Matches { probe, rows: picks.gather(schema, &sources) }
 }
 
-fn gather(schema: &SchemaRef, runs: &[Arc<Run>], places: &[(usize, usize)], weights: Vec<Weight>) -> Rows {
-    if places.is_empty() {
-        return Rows::empty(schema.clone());
-    }
-    let column = |index: usize| {
-        let sources: Vec<_> = runs.iter().map(|run| run.batch().column(index).as_ref()).collect();
-        interleave(&sources, places).expect("runs of one arrangement have one schema")
-    };
-    let columns = (0..schema.fields().len()).map(column).collect();
-    let options = RecordBatchOptions::new().with_row_count(Some(places.len()));
-    let batch = RecordBatch::try_new_with_options(schema.clone(), columns, &options).expect("columns fit the schema");
-    Rows::new(batch, Some(Int64Array::from(weights)))
+pub(super) fn weights(runs: &[Arc<Run>], keys: &[ArrayRef], hashes: &[u64]) -> Vec<Weight> {
+    let mut sums = vec![0; hashes.len()];
+    Probe::new(runs, keys, hashes).each(|index, hits| {
+        let rows = hits.iter().flat_map(|hit| {
+            let run = &runs[hit.span.source as usize];
+            (hit.span.start..hit.span.start + hit.span.len).map(|row| run.weight(row as usize))
+        });
+        sums[index as usize] = rows.fold(0, weights_add);
+    });
+    sums
 }
 
-fn consolidate_keys(probe: Vec<u32>, rows: &Rows) -> Matches {
-    let columns = rows.batch().columns();
-    let (hashes, same) = (row_hashes(columns, rows.len()), RowMatcher::new(columns, columns));
-    let (mut kept, mut weights) = (Vec::new(), Vec::new());
-    let mut start = 0;
-    for group in probe.chunk_by(|a, b| a == b) {
-        let first = kept.len();
-        for row in start..start + group.len() {
-            let equal = |other: &u32| hashes[*other as usize] == hashes[row] && same.equal(*other as usize, row);
-            match kept[first..].iter().position(equal) {
-                Some(place) => weights[first + place] = weights_add(weights[first + place], rows.weight(row)),
-                None => {
-                    kept.push(row as u32);
-                    weights.push(rows.weight(row));
-                }
+/// Runs in groups such that all hashes of a group are below all hashes of the next: the shares of workers, say.
+fn clusters(runs: &[Arc<Run>]) -> VecDeque<Vec<Arc<Run>>> {
+    let bounds = |run: &Run| Some((*run.hashes().first()?, *run.hashes().last()?));
+    let mut bounded: Vec<_> = runs.iter().filter_map(|run| Some((bounds(run)?, run.clone()))).collect();
+    bounded.sort_by_key(|((first, _), _)| *first);
+    let mut clusters: VecDeque<(u64, Vec<Arc<Run>>)> = VecDeque::new();
+    for ((first, last), run) in bounded {
+        match clusters.back_mut() {
+            Some((end, cluster)) if first <= *end => {
+                cluster.push(run);
+                *end = last.max(*end);
             }
+            _ => clusters.push_back((last, vec![run])),
         }
-        start += group.len();
     }
-    let alive: Vec<usize> = (0..kept.len()).filter(|index| weights[*index] != 0).collect();
-    let indices: Vec<u32> = alive.iter().map(|index| kept[*index]).collect();
-    let (batch, _) = rows.take(&indices.clone().into()).into_parts();
-    let weights: Vec<Weight> = alive.iter().map(|index| weights[*index]).collect();
-    let probe = indices.iter().map(|row| probe[*row as usize]).collect();
-    Matches { probe, rows: Rows::new(batch, Some(Int64Array::from(weights))) }
+    clusters.into_iter().map(|(_, cluster)| cluster).collect()
+}
+
+struct Batches {
+    schema: SchemaRef,
+    rows_max: usize,
+    clusters: VecDeque<Vec<Arc<Run>>>,
+    walk: Option<Walk>,
+    /// Rows to be given before the walk goes on: a key of many rows comes as a whole.
+    ready: Rows,
+}
+
+impl Iterator for Batches {
+    type Item = Rows;
+
+    fn next(&mut self) -> Option<Rows> {
+        while self.ready.is_empty() {
+            let mut walk = match self.walk.take() {
+                Some(walk) => walk,
+                None => Walk::new(self.clusters.pop_front()?),
+            };
+            let (mut picks, mut hashes) = (Picks::default(), Vec::new());
+            let more = walk.advance(self.rows_max, &mut picks, &mut hashes);
+            self.ready = picked(&self.schema, &walk, &mut picks);
+            self.walk = more.then_some(walk);
+        }
+        let rows = self.ready.slice(0, self.rows_max.min(self.ready.len()));
+        self.ready = self.ready.slice(rows.len(), self.ready.len() - rows.len());
+        Some(rows.assume_consolidated())
+    }
+}
+
+/// The picked rows, shared if they lie together in one run.
+fn picked(schema: &SchemaRef, walk: &Walk, picks: &mut Picks) -> Rows {
+    if let ([span], false) = (picks.spans.as_slice(), picks.reweighted) {
+        return walk.runs()[span.source as usize].rows().slice(span.start as usize, span.len as usize);
+    }
+    let sources: Vec<&Rows> = walk.runs().iter().map(|run| run.rows()).collect();
+    picks.gather(schema, &sources)
 }

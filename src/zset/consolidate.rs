@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use arrow::array::{DynComparator, Int64Array, UInt32Array, make_comparator};
 use arrow::compute::SortOptions;
 
+use super::radix::{HashedRow, sort_by_hash};
 use super::{Rows, Weight, row_hashes, weights_add};
 
 /// The same Z-set with every row once and no weight 0, in order of row hash, then row.
@@ -14,33 +15,59 @@ pub fn consolidate(rows: &Rows) -> Rows {
     if rows.is_consolidated() || rows.is_empty() {
         return rows.clone().assume_consolidated();
     }
-    let columns = rows.batch().columns();
-    let hashes = row_hashes(columns, rows.len());
-    let comparators: Vec<DynComparator> = columns
-        .iter()
-        .map(|column| make_comparator(column, column, SortOptions::default()).expect("every SQL type has an order"))
-        .collect();
-    let compare = |a: u32, b: u32| {
-        let by_row = || {
-            let columns = comparators.iter().map(|compare| compare(a as usize, b as usize));
-            columns.into_iter().find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
-        };
-        hashes[a as usize].cmp(&hashes[b as usize]).then_with(by_row)
-    };
-    let mut order: Vec<u32> = (0..u32::try_from(rows.len()).expect("a delta has fewer than 2^32 rows")).collect();
-    order.sort_unstable_by(|a, b| compare(*a, *b));
-    let mut kept: Vec<u32> = Vec::with_capacity(order.len());
-    let mut weights: Vec<Weight> = Vec::with_capacity(order.len());
-    for group in order.chunk_by(|a, b| compare(*a, *b).is_eq()) {
-        let weight = group.iter().fold(0, |sum, row| weights_add(sum, rows.weight(*row as usize)));
-        if weight != 0 {
-            kept.push(group[0]);
-            weights.push(weight);
-        }
+    if rows.len() == 1 {
+        return if rows.weight(0) == 0 { Rows::empty(rows.schema()) } else { rows.clone().assume_consolidated() };
     }
+    let mut order = sort_by_hash(&row_hashes(rows.batch().columns(), rows.len()));
+    let has_zero = rows.weights().is_some_and(|weights| weights.values().contains(&0));
+    if !has_zero && order.windows(2).all(|pair| pair[0].hash != pair[1].hash) {
+        return reordered(rows, &order);
+    }
+    let (kept, weights) = merge_equal(rows, &mut order);
     let (batch, _) = rows.take(&UInt32Array::from(kept)).into_parts();
     let weights = weights.iter().any(|weight| *weight != 1).then(|| Int64Array::from(weights));
     Rows::new(batch, weights).assume_consolidated()
+}
+
+/// Distinct rows in a new order.
+fn reordered(rows: &Rows, order: &[HashedRow]) -> Rows {
+    if order.is_sorted_by_key(|row| row.row) {
+        return rows.clone().assume_consolidated();
+    }
+    let order = UInt32Array::from_iter_values(order.iter().map(|row| row.row));
+    rows.take(&order).assume_consolidated()
+}
+
+/// The first of each set of equal rows, and the sums of their weights where they are not 0.
+fn merge_equal(rows: &Rows, order: &mut [HashedRow]) -> (Vec<u32>, Vec<Weight>) {
+    let compare = row_order(rows);
+    let mut kept: Vec<u32> = Vec::with_capacity(order.len());
+    let mut weights: Vec<Weight> = Vec::with_capacity(order.len());
+    for group in order.chunk_by_mut(|a, b| a.hash == b.hash) {
+        if group.len() > 1 {
+            group.sort_by(|a, b| compare(a.row as usize, b.row as usize));
+        }
+        for equal in group.chunk_by(|a, b| compare(a.row as usize, b.row as usize).is_eq()) {
+            let weight = equal.iter().fold(0, |sum, row| weights_add(sum, rows.weight(row.row as usize)));
+            if weight != 0 {
+                kept.push(equal[0].row);
+                weights.push(weight);
+            }
+        }
+    }
+    (kept, weights)
+}
+
+/// Compares two rows column by column.
+fn row_order(rows: &Rows) -> impl Fn(usize, usize) -> Ordering + use<> {
+    let columns = rows.batch().columns().iter();
+    let comparators: Vec<DynComparator> = columns
+        .map(|column| make_comparator(column, column, SortOptions::default()).expect("every SQL type has an order"))
+        .collect();
+    move |a, b| {
+        let mut orders = comparators.iter().map(|compare| compare(a, b));
+        orders.find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+    }
 }
 
 #[cfg(test)]

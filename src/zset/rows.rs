@@ -1,6 +1,6 @@
 //! Arrow columns with a weight for every row: the good part of a delta, or a whole Z-set.
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute;
 use arrow::datatypes::SchemaRef;
 
@@ -83,7 +83,12 @@ impl Rows {
     /// The rows at `indices`, in that order, with their weights.
     #[must_use]
     pub fn take(&self, indices: &UInt32Array) -> Self {
-        let batch = compute::take_record_batch(&self.batch, indices).expect("indices are within the batch");
+        let columns = self.batch.columns().iter();
+        let columns = columns.map(|column| compute::take(column, indices, None).expect("indices are within the batch"));
+        // Rows may have no columns: then only their number is left of them.
+        let options = RecordBatchOptions::new().with_row_count(Some(indices.len()));
+        let batch = RecordBatch::try_new_with_options(self.schema(), columns.collect(), &options)
+            .expect("taking rows keeps the types");
         let weights = self.weights.as_ref().map(|weights| {
             let taken = compute::take(weights, indices, None).expect("indices are within the batch");
             Int64Array::from(taken.to_data())
