@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::compute::{CastOptions, cast_with_options, concat_batches};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::{CastOptions, cast_with_options, concat_batches, prep_null_mask_filter};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::error::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
@@ -136,16 +136,27 @@ impl Predicate {
         Self(Scalars::new(vec![expression], Arc::new(Schema::new(vec![field]))))
     }
 
-    /// The rows for which the predicate is true (NULL is not true); those on which it fails as error rows.
+    /// For every row whether the predicate is true (NULL is not true), and the rows on which it fails.
+    pub fn verdict(&self, batch: &RecordBatch) -> (BooleanArray, Vec<(usize, DataError)>) {
+        let Evaluated { batch: verdicts, rows, failed } = self.0.evaluate(batch);
+        let verdict = verdicts.column(0).as_boolean();
+        let verdict = match verdict.null_count() {
+            0 => verdict.clone(),
+            _ => prep_null_mask_filter(verdict),
+        };
+        let Some(rows) = rows else { return (verdict, failed) };
+        let mut all = vec![false; batch.num_rows()];
+        rows.values().iter().zip(verdict.values()).for_each(|(row, verdict)| all[*row as usize] = verdict);
+        (BooleanArray::from(all), failed)
+    }
+
+    /// The rows for which the predicate is true; those on which it fails as error rows.
     pub fn keep(&self, rows: &Rows) -> Delta {
-        let Evaluated { batch, rows: good, failed } = self.0.evaluate(rows.batch());
+        let (verdict, failed) = self.verdict(rows.batch());
         let errs = error_rows(rows, failed);
-        let verdict = batch.column(0).as_boolean();
-        let all_true = verdict.null_count() == 0 && verdict.true_count() == verdict.len();
-        let oks = match good {
-            None if all_true => rows.clone(),
-            None => rows.filter(verdict),
-            Some(good) => rows.take(&good).filter(verdict),
+        let oks = match verdict.true_count() == rows.len() {
+            true => rows.clone(),
+            false => rows.filter(&verdict),
         };
         Delta::new(oks, errs)
     }

@@ -1,6 +1,5 @@
 //! LogicalPlan → dataflow, and plans run once. Pure but for the inside of `recompute.rs`.
 
-mod aggregate;
 mod explain;
 mod fallback;
 mod lower;

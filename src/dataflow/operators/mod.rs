@@ -10,6 +10,9 @@
 //! | [`Union`] | `new(schema)`; any number of inputs | local |
 //! | [`Aggregate`] | `new(key, Vec<AggregateCall>, &input schema, schema)`; calls from `functions::aggregate::find` | `ByKey(key)` |
 //! | [`Distinct`] | `new(schema)` | `ByKey` of all columns |
+//! | [`Join`] | `new(JoinOn, &left schema, &right schema, schema)` | `ByKey(on.left)`, `ByKey(on.right)` |
+//! | [`OuterJoin`] | `new(OuterKind, JoinOn, &left schema, &right schema, schema)` | the same |
+//! | [`SemiJoin`] | `new(SemiKind, JoinOn, &left schema, &right schema, schema)` | the same; null-aware: `ByKey` of no columns |
 //! | [`Recompute`] | `new(Arc<dyn Compute>, input schemas, schema)` | `ByKey` of no columns |
 
 mod aggregate;
@@ -17,7 +20,11 @@ mod counted;
 mod distinct;
 mod filter_project;
 mod groups;
+mod join;
+mod matching;
+mod outer_join;
 mod recompute;
+mod semi_join;
 mod union;
 
 use std::sync::Arc;
@@ -27,7 +34,11 @@ use arrow::datatypes::SchemaRef;
 pub use aggregate::{Aggregate, AggregateCall};
 pub use distinct::Distinct;
 pub use filter_project::FilterProject;
+pub use join::Join;
+pub use matching::JoinOn;
+pub use outer_join::{OuterJoin, OuterKind};
 pub use recompute::{Compute, Recompute};
+pub use semi_join::{SemiJoin, SemiKind};
 pub use union::Union;
 
 use super::operator::StatePart;
@@ -38,6 +49,12 @@ use crate::zset::{Delta, ErrorRows, Rows};
 fn one<'a>(name: &str, inputs: &'a [Delta]) -> &'a Delta {
     let [input] = inputs else { panic!("{name} has one input, not {}", inputs.len()) };
     input
+}
+
+/// The two inputs of an operator that has two.
+fn two<'a>(name: &str, inputs: &'a [Delta]) -> (&'a Delta, &'a Delta) {
+    let [left, right] = inputs else { panic!("{name} has two inputs, not {}", inputs.len()) };
+    (left, right)
 }
 
 /// Error rows pass every operator unchanged.
