@@ -28,4 +28,13 @@ pub mod plan;
 #[doc(hidden)]
 pub mod sql;
 
+// Floor 6.
+#[doc(hidden)]
+pub mod console;
+
+// The program around the rooms.
+#[doc(hidden)]
+pub mod config;
+
+pub use config::Config;
 pub use error::{SqlError, SqlState};
