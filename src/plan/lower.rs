@@ -68,7 +68,7 @@ impl Lowering<'_> {
             LogicalPlan::Union(union) => self.union(union),
             LogicalPlan::Aggregate(_) => self.recompute(plan),
             LogicalPlan::Distinct(_) => self.recompute(plan),
-            LogicalPlan::Join(_) => self.recompute(plan),
+            LogicalPlan::Join(join) => self.join(plan, join),
             LogicalPlan::Window(_) => self.recompute(plan),
             LogicalPlan::Limit(_) => self.recompute_ordered(plan),
             // A relation has no order, and a sort that cuts is below a Limit.

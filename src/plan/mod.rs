@@ -2,7 +2,9 @@
 
 mod explain;
 mod fallback;
+mod join;
 mod lower;
+mod not_in;
 mod recompute;
 mod rewrite;
 mod stream;
