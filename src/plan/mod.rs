@@ -8,6 +8,7 @@ mod not_in;
 mod recompute;
 mod rewrite;
 mod stream;
+mod subquery;
 mod table;
 mod ties;
 

@@ -53,8 +53,8 @@ fn compares_columns(comparison: &Expr) -> bool {
 fn not_false(comparison: Expr) -> Expr {
     match comparison {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
-            let unknown = left.clone().is_null().or(right.clone().is_null());
-            left.eq(*right).or(unknown)
+            let unknown = left.as_ref().clone().is_null().or(right.as_ref().clone().is_null());
+            Expr::eq(*left, *right).or(unknown)
         }
         other => other.is_not_false(),
     }

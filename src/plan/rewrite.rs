@@ -32,6 +32,7 @@ use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 
 use super::not_in::CorrelatedNotIn;
+use super::subquery::{OneRow, TruthValue};
 use super::ties;
 use crate::error::SqlResult;
 use crate::functions;
@@ -69,7 +70,8 @@ pub(super) fn state() -> SessionState {
 }
 
 fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    functions::analyzer_rules().into_iter().chain(Analyzer::new().rules).collect()
+    let first: [Arc<dyn AnalyzerRule + Send + Sync>; 2] = [Arc::new(TruthValue), Arc::new(OneRow)];
+    first.into_iter().chain(functions::analyzer_rules()).chain(Analyzer::new().rules).collect()
 }
 
 /// DataFusion's own list in its order without: `push_down_limit` (a limit below a union or join is wrong for deltas),
