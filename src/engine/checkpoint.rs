@@ -122,14 +122,14 @@ impl Core {
             number: self.checkpoints.number,
             manifest,
             parts,
-            sinks: self.outlets.flush(self.at.step),
+            sinks: self.outlets.flush(),
             manifests: self.checkpoints.manifests.clone(),
             files: self.checkpoints.files.clone(),
         })
     }
 
     fn saved_parts(&mut self) -> SqlResult<Vec<SavedPart>> {
-        self.workers.send(Command::Save);
+        self.workers.send(&Command::Save);
         let mut parts = Vec::new();
         for _ in 0..self.config.workers {
             match self.reports.recv() {

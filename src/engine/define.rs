@@ -9,6 +9,7 @@ use datafusion::logical_expr::LogicalPlan;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::event::{Definition, WriteError};
+use super::ingest::check_source;
 use super::outlets::{Subscribe, Subscription};
 use super::run::{Core, Flow};
 use super::step::Inputs;
@@ -91,11 +92,14 @@ impl Core {
             _ => None,
         });
         for relation in created {
+            if relation.connector().is_some() && relation.kind != RelationKind::Sink {
+                check_source(relation, &self.config)?;
+            }
             if let Some(install) = self.install_of(relation, &after)? {
                 commands.push(Command::Install(Arc::new(install)));
             }
             if relation.kind == RelationKind::Sink {
-                self.open_sink(relation)?;
+                self.open_sink(relation, true)?;
             }
         }
         Ok(commands)
@@ -139,7 +143,6 @@ impl Core {
             relation: relation.id,
             graph,
             keep: relation.kind.is_kept(),
-            is_table: relation.kind == RelationKind::Table,
             key: relation.arrangement_key(),
             start,
         }))
@@ -195,7 +198,7 @@ impl Core {
         self.flows.insert(id, flow_of(&graph));
         self.temporary.push(id);
         let key = (0..schema.fields().len()).collect();
-        let install = Install { relation: id, graph, keep: false, is_table: false, key, start };
+        let install = Install { relation: id, graph, keep: false, key, start };
         let snapshot = self.hydrate_temporary(id, install, &schema)?;
         let start = self.published.borrow().clone();
         self.start_readers();
@@ -204,7 +207,7 @@ impl Core {
 
     /// A step that only fills one dataflow. It is not logged: after a restart its subscriber is gone.
     fn hydrate_temporary(&mut self, id: RelationId, install: Install, schema: &SchemaRef) -> SqlResult<Delta> {
-        self.workers.send(Command::Install(Arc::new(install)));
+        self.workers.send(&Command::Install(Arc::new(install)));
         let at = Moment { step: self.at.step.next(), now: self.at.now };
         self.feed(Inputs::default().into_record(at), Vec::new());
         let changes = self.collect(at.step)?;
@@ -220,7 +223,7 @@ impl Core {
                 self.temporary.retain(|id| *id != relation);
                 self.flows.remove(&relation);
                 self.outlets.drop_relation(relation);
-                self.workers.send(Command::Drop(vec![relation]));
+                self.workers.send(&Command::Drop(vec![relation]));
             }
         }
         self.count_subscribers();

@@ -13,12 +13,12 @@ use super::handle::EngineConfig;
 use super::record::Position;
 use super::run::Core;
 use crate::catalog::{Catalog, DEAD_LETTERS, Relation, RelationKind};
-use crate::connectors::{self, Budget, ConnectorError, DeadLetter, Polled, Source, SourceSpec};
+use crate::connectors::{self, AllowedPaths, Budget, DeadLetter, Polled, Source, SourceSpec};
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::zset::{RelationId, Rows, Step};
 
-/// Rows that one poll of a source may give.
-const POLL_ROWS_MAX: usize = 64 * 1024;
+/// What one poll of a source may give.
+const POLL: Budget = Budget { rows: 64 * 1024, bytes: 8 << 20 };
 /// How long a source that has nothing is left alone.
 const IDLE: Duration = Duration::from_millis(10);
 /// How long a source that failed waits at first, and at most, before it is opened again.
@@ -83,7 +83,8 @@ impl Core {
             events: self.events.clone(),
         };
         let abort = self.runtime.spawn(task.run()).abort_handle();
-        let reread = relation.kind == RelationKind::Source && connectors::is_repeatable(&relation.options);
+        let replayable = connectors::find(relation.connector().unwrap_or_default()).is_ok_and(|one| one.replayable());
+        let reread = replayable && relation.kind == RelationKind::Source;
         self.readers.tasks.insert(relation.id, Reader { number, reread, abort });
     }
 
@@ -117,33 +118,45 @@ pub(super) async fn reread(
 ) -> SqlResult<Rows> {
     let schema = relation.arrow_schema();
     let Some(to) = to else { return Ok(Rows::empty(schema)) };
-    let mut at = from.clone();
-    let mut source = open(relation, config, from)?;
+    let mut source = open(relation, config, from, Some(to.clone()))?;
     let mut parts = Vec::new();
-    while at.as_ref() != Some(&to) {
-        let polled = source.poll(Budget { rows: POLL_ROWS_MAX, until: Some(to.clone()) }).await.map_err(connector_error)?;
-        if polled.finished && polled.rows.num_rows() == 0 && polled.position != to {
+    loop {
+        let polled = source.poll(POLL).await.map_err(|failed| failed.error)?;
+        let reached = polled.position == to;
+        if polled.finished && !reached {
             let message = format!("source \"{}\" ends before the position that was read already", relation.name);
             return Err(SqlError::new(SqlState::DATA_CORRUPTED, message));
         }
-        at = Some(polled.position);
         parts.push(Rows::inserts(polled.rows));
+        if reached {
+            return Ok(Rows::concat(&schema, &parts));
+        }
     }
-    Ok(Rows::concat(&schema, &parts))
 }
 
-fn open(relation: &Relation, config: &EngineConfig, from: Option<Position>) -> SqlResult<Box<dyn Source>> {
+fn open(
+    relation: &Relation,
+    config: &EngineConfig,
+    from: Option<Position>,
+    until: Option<Position>,
+) -> SqlResult<Box<dyn Source>> {
     let spec = SourceSpec {
         name: relation.name.clone(),
         schema: relation.arrow_schema(),
         options: relation.options.clone(),
-        allowed_paths: config.allowed_paths.clone(),
+        allowed_paths: AllowedPaths::new(config.allowed_paths.clone()),
+        from,
+        until,
     };
-    connectors::open_source(&spec, from)
+    connectors::find(relation.connector().unwrap_or_default())?.open_source(&spec)
 }
 
-fn connector_error(error: ConnectorError) -> SqlError {
-    error.into()
+/// Checks the options of a relation that a connector is to fill.
+///
+/// # Errors
+/// The connector is unknown or refuses an option or a path.
+pub(super) fn check_source(relation: &Relation, config: &EngineConfig) -> SqlResult<()> {
+    open(relation, config, None, None).map(drop)
 }
 
 /// What one reader's task needs.
@@ -176,13 +189,13 @@ impl ReaderTask {
     }
 
     async fn read_on(&mut self) -> SqlResult<()> {
-        let mut source = open(&self.relation, &self.config, self.position.clone())?;
+        let mut source = open(&self.relation, &self.config, self.position.clone(), None)?;
         let mut published: Option<oneshot::Receiver<()>> = None;
         loop {
-            let polled = source.poll(Budget { rows: POLL_ROWS_MAX, until: None }).await.map_err(connector_error)?;
+            let polled = source.poll(POLL).await.map_err(|failed| failed.error)?;
             let finished = polled.finished;
-            if polled.rows.num_rows() == 0 && polled.dead_letters.is_empty() && !finished {
-                tokio::time::sleep(IDLE).await;
+            if polled.is_empty() && !finished {
+                tokio::time::sleep(polled.wait.unwrap_or(IDLE)).await;
                 continue;
             }
             // One batch is decoded while the step of the one before is taken: never more, so that a slow engine

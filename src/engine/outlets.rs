@@ -77,8 +77,8 @@ struct Subscriber {
 /// What the task of a sink is told.
 pub(super) enum SinkOrder {
     Step(Step, Delta),
-    /// Make everything up to here final, then answer.
-    Flush(Step, oneshot::Sender<SqlResult<()>>),
+    /// Make everything that was written final, then answer.
+    Flush(oneshot::Sender<SqlResult<()>>),
 }
 
 /// All subscribers and sinks, by the relation they follow.
@@ -151,11 +151,11 @@ impl Outlets {
         }
     }
 
-    /// Asks every sink to make its output final up to a step.
-    pub fn flush(&self, step: Step) -> Vec<oneshot::Receiver<SqlResult<()>>> {
+    /// Asks every sink to make its output final.
+    pub fn flush(&self) -> Vec<oneshot::Receiver<SqlResult<()>>> {
         let ask = |sink: &mpsc::Sender<SinkOrder>| {
             let (reply, answer) = oneshot::channel();
-            sink.blocking_send(SinkOrder::Flush(step, reply)).ok().map(|()| answer)
+            sink.blocking_send(SinkOrder::Flush(reply)).ok().map(|()| answer)
         };
         self.sinks.values().filter_map(ask).collect()
     }

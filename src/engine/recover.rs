@@ -141,9 +141,9 @@ impl Core {
             if fits {
                 install.start = Start::Restore(saved);
             }
-            self.workers.send(Command::Install(Arc::new(install)));
+            self.workers.send(&Command::Install(Arc::new(install)));
             if relation.kind == RelationKind::Sink {
-                self.open_sink(relation)?;
+                self.open_sink(relation, false)?;
             }
         }
         // The checkpoint's own step once more, without rows, makes every worker report what it has restored.

@@ -70,12 +70,12 @@ impl Core {
 
     /// Gives a step to the workers, as it stands in its record.
     pub(super) fn feed(&mut self, record: StepRecord, commands: Vec<Command>) {
-        commands.into_iter().for_each(|command| self.workers.send(command));
+        commands.iter().for_each(|command| self.workers.send(command));
         let rows: usize = record.deltas.iter().map(|(_, rows)| rows.len()).sum();
         Counters::add(&self.counters.rows_in, rows as u64);
         let deltas = record.deltas.into_iter().map(|(id, rows)| (id, Delta::new(rows, ErrorRows::default())));
         let deltas = Arc::new(deltas.collect());
-        self.workers.send(Command::Feed { at: record.at, deltas });
+        self.workers.send(&Command::Feed { at: record.at, deltas });
         self.at = record.at;
         self.positions.extend(record.positions);
     }
