@@ -27,7 +27,7 @@ pub(super) struct Manifest {
     pub format: u32,
     pub at: Moment,
     /// Where the log goes on after this checkpoint.
-    pub log: LogPosition,
+    pub log: u64,
     pub catalog: Catalog,
     pub positions: BTreeMap<RelationId, Position>,
     /// For each dataflow what its state was made by.
@@ -111,7 +111,7 @@ impl Core {
         let manifest = Manifest {
             format: MANIFEST_FORMAT,
             at: self.at,
-            log: self.log.position(),
+            log: self.log.position().0,
             catalog: (*self.catalog).clone(),
             positions: self.positions.clone(),
             fingerprints,
@@ -168,7 +168,7 @@ impl Core {
 
 impl Job {
     fn write(mut self) -> Outcome {
-        let (number, log) = (self.number, self.manifest.log);
+        let (number, log) = (self.number, LogPosition(self.manifest.log));
         Outcome { number, log, result: self.write_all() }
     }
 

@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::LogicalPlan;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -94,7 +94,7 @@ impl Engine {
                     () = sender.closed() => return,
                 };
                 let Some(batch) = next else { return };
-                if sender.send(batch.map_err(|error| functions::sql_error(&error))).await.is_err() {
+                if sender.send(batch.map_err(|error| functions::errors::sql_error(&error))).await.is_err() {
                     return;
                 }
             }
@@ -129,7 +129,8 @@ impl Engine {
         let published = self.published();
         let inputs = CatalogInputs { catalog: &published.catalog, flows: &HashMap::new() };
         let graph = plan::lower(&plan::normalize(query.clone())?, &inputs)?;
-        Ok(plan::explain(&graph))
+        let name = |id| published.catalog.get(id).map_or_else(|| id.to_string(), |relation| relation.name.clone());
+        Ok(plan::explain(&graph, &name))
     }
 }
 

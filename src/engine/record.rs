@@ -14,7 +14,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
+use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use arrow::ipc::{MetadataVersion, reader, root_as_message};
 use serde::{Deserialize, Serialize};
 
@@ -117,7 +117,7 @@ fn encode_rows(rows: &Rows, bytes: &mut Vec<u8>) {
         false => options,
     };
     let (_, encoded) = IpcDataGenerator::default()
-        .encoded_batch(&batch, &mut DictionaryTracker::new(false), &options)
+        .encode(&batch, &mut DictionaryTracker::new(false), &options, &mut IpcWriteContext::default())
         .expect("every SQL type can be encoded");
     push_block(bytes, &encoded.ipc_message);
     push_block(bytes, &encoded.arrow_data);

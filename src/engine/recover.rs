@@ -30,7 +30,7 @@ pub(super) fn open(config: &EngineConfig, events: Events) -> SqlResult<Core> {
         Some((number, body)) => Some((number, read_manifest(&body)?)),
         None => None,
     };
-    let from = newest.as_ref().map_or(LogPosition::default(), |(_, manifest)| manifest.log);
+    let from = newest.as_ref().map_or(LogPosition::default(), |(_, manifest)| LogPosition(manifest.log));
     let (log, records) = Log::open(disk, "log", from)?;
     let number = newest.as_ref().map_or(0, |(number, _)| *number);
     let checkpoints =

@@ -82,15 +82,29 @@ pub(super) fn spawn(mut core: Core, mut received: mpsc::Receiver<Event>) {
         core.start_ticking();
         let reply = core.serve(&mut received);
         received.close();
-        core.workers.stop();
-        let Core { runtime, .. } = core;
+        let Core { runtime, workers, log, failed, .. } = core;
+        workers.stop();
         runtime.shutdown_background();
+        if failed.borrow().is_none() {
+            // Without the mark of a clean stop the next start only reads the log's end with more doubt.
+            let _ = log.close();
+        }
         if let Some((reply, result)) = reply {
             // The caller may have given up waiting.
             let _ = reply.send(result);
         }
     };
     thread::Builder::new().name("engine".to_string()).spawn(body).expect("the system can start a thread");
+}
+
+/// Tells everyone whose input is in the step. Whoever does not wait any more does not matter.
+fn answer(writers: Vec<WriteReply>, readers: Vec<oneshot::Sender<()>>, step: Step) {
+    for reply in writers {
+        let _ = reply.send(Ok(step));
+    }
+    for reply in readers {
+        let _ = reply.send(());
+    }
 }
 
 type StopReply = (oneshot::Sender<SqlResult<()>>, SqlResult<()>);
@@ -201,20 +215,16 @@ impl Core {
     /// Takes the gathered step and answers everyone who waits for it.
     fn settle(&mut self, gathered: Gathered) {
         if gathered.inputs.is_empty() {
-            gathered.writers.into_iter().for_each(|reply| drop(reply.send(Ok(self.at.step))));
-            gathered.readers.into_iter().for_each(|reply| drop(reply.send(())));
-            return;
+            return answer(gathered.writers, gathered.readers, self.at.step);
         }
         Counters::add(&self.counters.writes, gathered.writers.len() as u64);
         let result = self.take_step(gathered.inputs, Vec::new(), gathered.sync);
         match result {
-            Ok(step) => {
-                gathered.writers.into_iter().for_each(|reply| drop(reply.send(Ok(step))));
-                gathered.readers.into_iter().for_each(|reply| drop(reply.send(())));
-            }
+            Ok(step) => answer(gathered.writers, gathered.readers, step),
             Err(error) => {
-                let refuse = |reply: WriteReply| drop(reply.send(Err(WriteError::Refused(error.clone()))));
-                gathered.writers.into_iter().for_each(refuse);
+                for reply in gathered.writers {
+                    let _ = reply.send(Err(WriteError::Refused(error.clone())));
+                }
             }
         }
         self.checkpoint_if_due();
