@@ -185,6 +185,7 @@ impl Job {
             let files = PartFiles { relation: part.relation, place: part.place, runs, errors: part.errors };
             self.manifest.parts.push(files);
         }
+        self.files.sync()?;
         let body = serde_json::to_vec(&self.manifest).map_err(|error| SqlError::internal(error.to_string()))?;
         self.manifests.write(self.number, &body)?;
         Ok(named)

@@ -15,7 +15,7 @@ use super::record::StepRecord;
 use super::run::Core;
 use super::step::Inputs;
 use crate::catalog::{Catalog, CatalogEdit, RelationKind};
-use crate::dataflow::{Command, SavedPart, Start, Workers};
+use crate::dataflow::{Command, Place, SavedPart, Start, Workers};
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::state::RunFiles;
 use crate::storage::{Disk, Log, LogPosition, ManifestStore, RealDisk};
@@ -120,7 +120,13 @@ impl Core {
     }
 
     fn open_part(&self, part: PartFiles) -> SqlResult<SavedPart> {
-        let open = |file| self.checkpoints.files.open(file).map_err(SqlError::from);
+        // Columns of relations may have been renamed since the run was written; operators' columns have no names.
+        let relation = self.catalog.get(part.relation).filter(|_| part.place == Place::Output);
+        let relation = relation.map(|relation| (relation.arrow_schema(), relation.arrangement_key()));
+        let open = |file| {
+            let expected = relation.as_ref().map(|(schema, key)| (schema.clone(), key.as_slice()));
+            self.checkpoints.files.open(file, expected).map_err(SqlError::from)
+        };
         let runs = part.runs.iter().map(open).collect::<SqlResult<_>>()?;
         Ok(SavedPart { relation: part.relation, place: part.place, runs, errors: part.errors })
     }

@@ -55,15 +55,20 @@ impl RunFiles {
         Ok(self.disk.sync_dir(&self.dir)?)
     }
 
-    /// Maps a run file of a relation with these columns and this key, and checks all of it.
-    pub fn open(&self, file: &RunFile, schema: SchemaRef, key: &[usize]) -> Result<Arc<Run>, StateError> {
+    /// Maps a run file of a relation with these columns and this key, and checks all of it. Without a relation, as for
+    /// the state of operators, the columns and the key are those that the file names.
+    pub fn open(&self, file: &RunFile, relation: Option<(SchemaRef, &[usize])>) -> Result<Arc<Run>, StateError> {
         let path = self.path(&file.name);
         let bytes = self.disk.map(&path)?;
         if bytes.len() as u64 != file.bytes {
             let reason = format!("it has {} bytes, not {}", bytes.len(), file.bytes);
             return Err(StateError::Corrupt { file: path, reason });
         }
-        let run = Run::open(bytes, schema, key.to_vec()).map_err(|error| error.of_file(&path))?;
+        let run = match relation {
+            Some((schema, key)) => Run::open(bytes, schema, key.to_vec()),
+            None => Run::open_stored(bytes),
+        };
+        let run = run.map_err(|error| error.of_file(&path))?;
         if run.len() as u64 != file.rows {
             let reason = format!("it has {} rows, not {}", run.len(), file.rows);
             return Err(StateError::Corrupt { file: path, reason });
@@ -107,9 +112,11 @@ mod tests {
         let (files, run) = (RunFiles::new(disk.clone(), "runs").unwrap(), run());
         let file = files.write(&run).unwrap();
         assert_eq!(files.write(&run).unwrap(), file);
-        let back = RunFiles::new(disk.clone(), "runs").unwrap().open(&file, run.schema(), &[0]).unwrap();
+        let back = RunFiles::new(disk.clone(), "runs").unwrap().open(&file, Some((run.schema(), &[0]))).unwrap();
         assert_eq!(pretty_rows(back.rows()), pretty_rows(run.rows()));
         assert_eq!(files.write(&back).unwrap(), file);
+        let stored = files.open(&file, None).unwrap();
+        assert_eq!((stored.key(), pretty_rows(stored.rows())), (&[0][..], pretty_rows(run.rows())));
         assert_eq!(disk.list("runs").unwrap().len(), 1);
     }
 
@@ -133,9 +140,9 @@ mod tests {
         let mut bytes = disk.read(&path).unwrap();
         bytes[200] ^= 1;
         disk.write_new(&path, &bytes).unwrap();
-        let error = files.open(&file, run.schema(), &[0]).unwrap_err().to_string();
+        let error = files.open(&file, Some((run.schema(), &[0]))).unwrap_err().to_string();
         assert_eq!(error, format!("{path}: the run file is broken: the checksum of its rows does not match"));
         disk.write_new(&path, &bytes[..100]).unwrap();
-        assert!(files.open(&file, run.schema(), &[0]).unwrap_err().to_string().contains("it has 100 bytes, not"));
+        assert!(files.open(&file, Some((run.schema(), &[0]))).unwrap_err().to_string().contains("it has 100 bytes, not"));
     }
 }

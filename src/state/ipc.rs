@@ -19,7 +19,8 @@ use bytes::Bytes;
 use super::directory::{Directory, DirectoryParts};
 use super::gather::batch_of;
 use super::run::{Run, compacted};
-use crate::storage::crc32;
+use crate::error::{SqlError, SqlState};
+use crate::storage::{StorageError, crc32};
 use crate::zset::Rows;
 
 const MAGIC: &[u8; 7] = b"HWATRUN";
@@ -43,6 +44,20 @@ pub enum StateError {
     OtherRelation { file: String, reason: String },
     #[error("{0}")]
     Io(#[from] std::io::Error),
+}
+
+impl From<StateError> for SqlError {
+    fn from(error: StateError) -> Self {
+        let code = match &error {
+            StateError::Corrupt { .. } | StateError::OtherRelation { .. } => SqlState::DATA_CORRUPTED,
+            StateError::TooNew { .. } => SqlState::FEATURE_NOT_SUPPORTED,
+            StateError::Io(_) => SqlState::IO_ERROR,
+        };
+        match error {
+            StateError::Io(error) => StorageError::from(error).into(),
+            other => SqlError::new(code, other.to_string()),
+        }
+    }
 }
 
 impl StateError {
@@ -112,10 +127,23 @@ impl Run {
 
     /// Reads what [`Run::write`] wrote, for a relation of these columns and this key. Shares the bytes.
     pub fn open(bytes: Bytes, schema: SchemaRef, key: Vec<usize>) -> Result<Run, StateError> {
+        Run::open_as(bytes, Some((schema, key)))
+    }
+
+    /// Reads what [`Run::write`] wrote, with the columns and the key that the file itself names: for the state of
+    /// operators, whose columns no catalog knows.
+    pub fn open_stored(bytes: Bytes) -> Result<Run, StateError> {
+        Run::open_as(bytes, None)
+    }
+
+    fn open_as(bytes: Bytes, expected: Option<(SchemaRef, Vec<usize>)>) -> Result<Run, StateError> {
         let file = Buffer::from(bytes);
         let (trailer, trailer_start) = read_trailer(&file)?;
         let mut batch = read_batch(&file, trailer_start)?;
-        check_key(&batch, &key)?;
+        let key = stored_key(&batch)?;
+        if let Some((_, expected)) = &expected {
+            check_key(&key, expected)?;
+        }
         let weighted = batch.schema().fields().last().is_some_and(|field| field.name() == WEIGHT);
         let weights = weighted.then(|| batch.remove_column(batch.num_columns() - 1));
         let hashes = take_hashes(&mut batch, trailer.rows)?;
@@ -123,6 +151,7 @@ impl Run {
         let DirectoryNumbers { base, shift, keys } = trailer.numbers();
         let directory = Directory::restore(DirectoryParts { base, shift, keys, offsets }, hashes.len())
             .ok_or_else(|| StateError::corrupt("its directory does not fit its rows"))?;
+        let schema = expected.map_or_else(|| without_metadata(&batch), |(schema, _)| schema);
         let rows = own_columns(&batch, &schema, hashes.len())?;
         let weights: Option<Int64Array> = weights.map(|weights| weights.as_primitive::<Int64Type>().clone());
         Ok(Run::from_parts(Rows::new(rows, weights), key.into(), hashes, directory).set_mapped())
@@ -245,14 +274,24 @@ fn read_batch(file: &Buffer, trailer_start: usize) -> Result<RecordBatch, StateE
     batch.ok_or_else(|| StateError::corrupt("its record batch is empty"))
 }
 
-fn check_key(batch: &RecordBatch, key: &[usize]) -> Result<(), StateError> {
+fn stored_key(batch: &RecordBatch) -> Result<Vec<usize>, StateError> {
     let schema = batch.schema();
-    let stored = schema.metadata().get(KEY).map_or("", String::as_str);
-    if stored == key_text(key) {
+    let text = schema.metadata().get(KEY).map_or("", String::as_str);
+    let columns = text.split(',').filter(|column| !column.is_empty()).map(|column| column.parse().ok());
+    columns.collect::<Option<_>>().ok_or_else(|| StateError::corrupt(format!("its key ({text}) is no list of columns")))
+}
+
+fn check_key(stored: &[usize], expected: &[usize]) -> Result<(), StateError> {
+    if stored == expected {
         return Ok(());
     }
-    let reason = format!("it is keyed by columns ({stored}), not ({})", key_text(key));
+    let reason = format!("it is keyed by columns ({}), not ({})", key_text(stored), key_text(expected));
     Err(StateError::OtherRelation { file: String::new(), reason })
+}
+
+/// The batch's own columns; the key in the metadata belongs to the file.
+fn without_metadata(batch: &RecordBatch) -> SchemaRef {
+    Arc::new(Schema::new(batch.schema().fields().clone()))
 }
 
 fn take_hashes(batch: &mut RecordBatch, rows: u64) -> Result<ScalarBuffer<u64>, StateError> {
