@@ -20,6 +20,8 @@ pub mod state;
 #[doc(hidden)]
 pub mod catalog;
 #[doc(hidden)]
+pub mod connectors;
+#[doc(hidden)]
 pub mod dataflow;
 
 // Floor 3.

@@ -143,6 +143,8 @@ mod tests {
         let error = files.open(&file, Some((run.schema(), &[0]))).unwrap_err().to_string();
         assert_eq!(error, format!("{path}: the run file is broken: the checksum of its rows does not match"));
         disk.write_new(&path, &bytes[..100]).unwrap();
-        assert!(files.open(&file, Some((run.schema(), &[0]))).unwrap_err().to_string().contains("it has 100 bytes, not"));
+        assert!(
+            files.open(&file, Some((run.schema(), &[0]))).unwrap_err().to_string().contains("it has 100 bytes, not")
+        );
     }
 }
