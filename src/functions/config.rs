@@ -40,6 +40,9 @@ pub fn register_all(registry: &mut dyn FunctionRegistry) -> Result<()> {
     for function in super::system_functions() {
         registry.register_udf(function)?;
     }
+    for function in super::aggregate::kept_aggregates() {
+        registry.register_udaf(Arc::new(function))?;
+    }
     Ok(())
 }
 

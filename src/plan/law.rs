@@ -241,7 +241,7 @@ fn random_cell(random: &mut SmallRng, kind: &PgType) -> String {
     let choose = |random: &mut SmallRng, cells: &[&str]| cells.choose(random).expect("there are cells").to_string();
     match kind {
         PgType::Bool => choose(random, &["true", "false"]),
-        PgType::Float8 => choose(random, &["0", "0.5", "-1.25", "3", "1e10"]),
+        PgType::Float8 => choose(random, &["0", "0.5", "-1.25", "3", "1e10", "0.1", "0.2", "NaN"]),
         PgType::Numeric(_) => choose(random, &["0", "1.50", "-2.25", "10", "0.01"]),
         PgType::Text => choose(random, &["", "a", "b", "ab", "B"]),
         PgType::Date => choose(random, &["2024-01-31", "2024-02-29", "2023-12-01"]),

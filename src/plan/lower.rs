@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
@@ -66,7 +66,7 @@ impl Lowering<'_> {
             LogicalPlan::SubqueryAlias(alias) => self.alias(alias),
             LogicalPlan::TableScan(scan) => self.scan(plan, scan),
             LogicalPlan::Union(union) => self.union(union),
-            LogicalPlan::Aggregate(_) => self.recompute(plan),
+            LogicalPlan::Aggregate(aggregate) => self.aggregate(plan, aggregate),
             LogicalPlan::Distinct(_) => self.recompute(plan),
             LogicalPlan::Join(join) => self.join(plan, join),
             LogicalPlan::Window(_) => self.recompute(plan),
@@ -166,6 +166,17 @@ impl Lowering<'_> {
         Ok(Stream::of(node, schema))
     }
 
+    /// A node of columns that are computed from a plan's rows.
+    pub fn computed(&mut self, input: Stream, columns: &[Expr], schema: &DFSchema) -> SqlResult<usize> {
+        let (input, scalars) = self.over(input, columns, schema)?;
+        let fields = columns.iter().zip(&scalars).map(|(column, scalar)| {
+            let field = scalar.return_field(schema.as_arrow()).map_err(|error| sql_error(&error))?;
+            Ok(field.as_ref().clone().with_name(column.schema_name().to_string()).with_nullable(true))
+        });
+        let fields: Vec<Field> = fields.collect::<SqlResult<_>>()?;
+        Ok(self.node(input.project(&scalars, Arc::new(Schema::new(fields)))))
+    }
+
     /// Expressions over a plan's rows, as expressions over its stream. The stream becomes a node of its own first if
     /// they would compute one of its columns twice.
     pub fn over(&mut self, input: Stream, expressions: &[Expr], schema: &DFSchema) -> SqlResult<(Stream, Vec<Scalar>)> {
@@ -213,7 +224,7 @@ impl Lowering<'_> {
         let (mut columns, mut schema) = (stream.columns, stream.schema);
         if columns.is_empty() {
             let (column, field) = filler();
-            (columns, schema) = (vec![column], Arc::new(arrow::datatypes::Schema::new(vec![field])));
+            (columns, schema) = (vec![column], Arc::new(Schema::new(vec![field])));
         }
         let predicate = stream.predicate;
         let detail = match (&predicate, keeps_columns) {

@@ -1,5 +1,6 @@
 //! LogicalPlan → dataflow, and plans run once. Pure but for the inside of `recompute.rs`.
 
+mod aggregate;
 mod explain;
 mod fallback;
 mod join;

@@ -100,6 +100,16 @@ impl RowStream {
         StreamExt::next(self).await
     }
 
+    /// The same stream with all its rows there.
+    pub(super) async fn buffered(mut self) -> SqlResult<Self> {
+        let mut batches = Vec::new();
+        while let Some(batch) = self.batches.next().await {
+            batches.push(Ok(batch?));
+        }
+        self.batches = futures::stream::iter(batches).boxed();
+        Ok(self)
+    }
+
     /// All rows at once.
     pub async fn collect(mut self) -> SqlResult<Vec<RecordBatch>> {
         let mut batches = Vec::new();

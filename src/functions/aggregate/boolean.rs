@@ -81,7 +81,9 @@ impl Accumulate for Boolean {
     fn load(&mut self, groups: &[u32], state: &[ArrayRef]) {
         let (trues, falses) = (state[0].as_primitive::<Int64Type>(), state[1].as_primitive::<Int64Type>());
         for (row, group) in groups.iter().enumerate() {
-            self.tallies[*group as usize] = Tally { trues: trues.value(row), falses: falses.value(row) };
+            let tally = &mut self.tallies[*group as usize];
+            tally.trues += trues.value(row);
+            tally.falses += falses.value(row);
         }
     }
 

@@ -50,7 +50,7 @@ impl Accumulate for Count {
 
     fn load(&mut self, groups: &[u32], state: &[ArrayRef]) {
         let counts = state[0].as_primitive::<Int64Type>().values();
-        groups.iter().zip(counts).for_each(|(group, count)| self.counts[*group as usize] = *count);
+        groups.iter().zip(counts).for_each(|(group, count)| self.counts[*group as usize] += *count);
     }
 
     fn bytes(&self) -> usize {

@@ -127,7 +127,7 @@ impl Accumulate for Float {
         let (sums, counts) = (state[0].as_binary_view(), state[1].as_primitive::<Int64Type>());
         for (row, group) in groups.iter().enumerate() {
             self.sums.load(*group, sums.value(row));
-            self.counts[*group as usize] = counts.value(row);
+            self.counts[*group as usize] += counts.value(row);
         }
     }
 

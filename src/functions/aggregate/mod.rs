@@ -7,6 +7,7 @@ mod count;
 mod exact_float;
 mod float;
 mod min_max;
+mod udaf;
 mod whole;
 
 use std::sync::Arc;
@@ -16,11 +17,13 @@ use arrow::datatypes::DataType;
 
 use crate::zset::{DataError, Weight};
 
+pub use udaf::kept_aggregates;
+
 /// The state of one aggregate for all groups of an operator. Groups are numbered; group g's state is in slot g.
 ///
 /// Adding is linear: rows may come in any order and split into any calls, retractions before their rows too. The state
 /// is a function of the sum alone, so that a row that came and went leaves no trace.
-pub trait Accumulate {
+pub trait Accumulate: Send + Sync {
     /// Makes room for group numbers below `groups`. New groups are empty.
     fn grow(&mut self, groups: usize);
 
@@ -44,7 +47,7 @@ pub trait Accumulate {
     /// The state of these groups, one row for each.
     fn save(&self, groups: &[u32]) -> Vec<ArrayRef>;
 
-    /// Takes back what `save` gave; the groups are empty before.
+    /// Adds what `save` gave, of this state or of another.
     fn load(&mut self, groups: &[u32], state: &[ArrayRef]);
 
     /// For an aggregate that keeps its values: the type of its one argument.

@@ -55,7 +55,7 @@ enum Finish {
 }
 
 /// Exact sums and counts of values, one of each for a group.
-trait Sums: Default {
+trait Sums: Default + Send + Sync {
     fn grow(&mut self, groups: usize);
     fn add(&mut self, groups: &[u32], values: &ArrayRef, weights: Option<&[Weight]>);
     fn total(&self, group: u32) -> i256;
@@ -189,9 +189,13 @@ impl Sums for Narrow {
     fn load(&mut self, groups: &[u32], low: &ArrayRef, high: &Int64Array, counts: &Int64Array) {
         let low = low.as_primitive::<Int64Type>();
         for (row, group) in groups.iter().enumerate() {
-            self.slots[*group as usize] = NarrowSlot { low: low.value(row), count: counts.value(row) };
-            if high.value(row) != 0 {
-                self.high.insert(*group, high.value(row));
+            let slot = &mut self.slots[*group as usize];
+            let (sum, overflowed) = slot.low.overflowing_add(low.value(row));
+            slot.low = sum;
+            slot.count = weights_add(slot.count, counts.value(row));
+            let high = high.value(row) + if overflowed { low.value(row).signum() } else { 0 };
+            if high != 0 {
+                self.carry(*group, high);
             }
         }
     }
@@ -294,10 +298,11 @@ impl Sums for Wide {
     fn load(&mut self, groups: &[u32], low: &ArrayRef, high: &Int64Array, counts: &Int64Array) {
         let low = low.as_primitive::<Decimal128Type>();
         for (row, group) in groups.iter().enumerate() {
-            self.slots[*group as usize] = WideSlot { low: low.value(row), count: counts.value(row) };
-            if high.value(row) != 0 {
-                self.high.insert(*group, high.value(row));
-            }
+            let slot = &mut self.slots[*group as usize];
+            slot.count = weights_add(slot.count, counts.value(row));
+            let added = i256::from_parts(0, i128::from(high.value(row)));
+            let added = added.wrapping_add(i256::from_i128(low.value(row)));
+            self.set_total(*group, self.total(*group).wrapping_add(added));
         }
     }
 

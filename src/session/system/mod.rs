@@ -11,9 +11,12 @@ mod views;
 
 use std::sync::{Arc, Mutex};
 
+pub use self::types::type_of_oid;
+
 use arrow::array::RecordBatch;
 
 use self::rows::Table;
+use super::activity::Activity;
 use super::settings::Settings;
 use crate::catalog::Catalog;
 use crate::engine::Published;
@@ -34,21 +37,6 @@ pub struct System {
     pub cursors: Vec<(String, String)>,
     /// All sessions of the server.
     pub activity: Vec<Activity>,
-}
-
-/// One session, for `pg_stat_activity`.
-#[derive(Debug, Clone, Default)]
-pub struct Activity {
-    pub pid: i32,
-    pub user: String,
-    pub database: String,
-    pub application_name: String,
-    pub client: String,
-    /// Microseconds since 1970.
-    pub connected_at: i64,
-    pub state: &'static str,
-    pub query: String,
-    pub query_at: i64,
 }
 
 impl System {

@@ -60,6 +60,20 @@ pub fn of(kind: &PgType) -> Option<&'static TypeInfo> {
     by_oid(kind.oid())
 }
 
+/// The type of parameters that a client declares by an OID; `None` leaves it to be inferred.
+pub fn type_of_oid(oid: u32) -> Option<PgType> {
+    let info = by_oid(oid)?;
+    match info.name {
+        "unknown" => None,
+        "regclass" | "regtype" | "regnamespace" | "regproc" | "regrole" => Some(PgType::Oid),
+        _ if info.element != 0 && info.name.starts_with('_') => {
+            Some(PgType::Array(Box::new(type_of_oid(info.element)?)))
+        }
+        // Whatever has no type of its own here travels as text.
+        name => Some(PgType::parse(name).unwrap_or(PgType::Text)),
+    }
+}
+
 /// The type that a name means, in PostgreSQL's own or SQL's spelling.
 pub fn by_name(name: &str) -> Option<&'static TypeInfo> {
     let name = name.trim();
