@@ -1,11 +1,13 @@
 //! The one DataFusion configuration: options, functions, and the rules that give plans PostgreSQL's meaning.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
 use datafusion::error::Result;
 use datafusion::execution::SessionState;
 use datafusion::execution::registry::FunctionRegistry;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::functions_nested::range::gen_series_udf;
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::prelude::SessionConfig;
 
@@ -40,6 +42,8 @@ pub fn register_all(registry: &mut dyn FunctionRegistry) -> Result<()> {
     for function in super::system_functions() {
         registry.register_udf(function)?;
     }
+    // `generate_series(…)` gives rows; this is the array of the same values.
+    registry.register_udf(Arc::new(gen_series_udf().as_ref().clone().with_aliases(["hw_series"])))?;
     for function in super::aggregate::kept_aggregates() {
         registry.register_udaf(Arc::new(function))?;
     }
@@ -49,4 +53,15 @@ pub fn register_all(registry: &mut dyn FunctionRegistry) -> Result<()> {
 /// The rules to run before DataFusion's own analyzer rules.
 pub fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     Vec::new()
+}
+
+/// The names of all functions of any kind.
+pub fn function_names() -> &'static BTreeSet<String> {
+    static NAMES: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+        let state = session_state();
+        let names = state.scalar_functions().keys().chain(state.aggregate_functions().keys());
+        let special = ["unnest", "grouping", "array"].map(str::to_string);
+        names.chain(state.window_functions().keys()).cloned().chain(special).collect()
+    });
+    &NAMES
 }

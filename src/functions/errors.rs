@@ -1,7 +1,10 @@
 //! What DataFusion and Arrow say when something fails, in PostgreSQL's words and with its SQLSTATE.
 
+use std::sync::LazyLock;
+
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
+use regex::Regex;
 
 use crate::error::{SqlError, SqlState};
 
@@ -274,8 +277,42 @@ fn between<'a>(message: &'a str, start: &str, middle: &str, end: &str) -> Option
 }
 
 /// One sentence in PostgreSQL's style: first line, lower case start, no full stop.
+/// Arrow's type names in a text, as PostgreSQL names the types.
+pub fn friendly_types(text: &str) -> String {
+    static PATTERN: LazyLock<Regex> = LazyLock::new(|| {
+        let names = r"\b(?:Timestamp|Time64|Time32|Duration|Interval|Decimal32|Decimal64|Decimal128|Decimal256|FixedSizeBinary)\([^()]*(?:\([^()]*\))?[^()]*\)";
+        let plain = r"\b(?:UInt8|UInt16|UInt32|UInt64|Int8|Int16|Int32|Int64|Float16|Float32|Float64|Utf8View|LargeUtf8|Utf8|Boolean|Date32|Date64|BinaryView|LargeBinary|Binary|Null)\b";
+        Regex::new(&format!("{names}|{plain}")).expect("a fixed pattern")
+    });
+    PATTERN.replace_all(text, |found: &regex::Captures<'_>| friendly_type(&found[0])).into_owned()
+}
+
+fn friendly_type(name: &str) -> &'static str {
+    let zoned = name.contains("Some(");
+    match name.split('(').next().unwrap_or(name) {
+        "Int8" | "UInt8" | "Int16" => "smallint",
+        "UInt16" | "Int32" => "integer",
+        "UInt32" => "oid",
+        "Int64" => "bigint",
+        "UInt64" | "Decimal32" | "Decimal64" | "Decimal128" | "Decimal256" => "numeric",
+        "Float16" | "Float32" => "real",
+        "Float64" => "double precision",
+        "Boolean" => "boolean",
+        "Date32" | "Date64" => "date",
+        "Time32" | "Time64" => "time",
+        "Timestamp" if zoned => "timestamp with time zone",
+        "Timestamp" => "timestamp without time zone",
+        "Interval" | "Duration" => "interval",
+        "FixedSizeBinary" => "uuid",
+        "Binary" | "LargeBinary" | "BinaryView" => "bytea",
+        "Null" => "unknown",
+        _ => "text",
+    }
+}
+
 fn tidy(message: &str) -> String {
-    let line = message.lines().next().unwrap_or_default().trim();
+    let line = friendly_types(message.lines().next().unwrap_or_default().trim());
+    let line = line.as_str();
     let line = line.split("This issue was likely caused by a bug in DataFusion").next().unwrap_or(line).trim();
     let line = line.trim_end_matches('.');
     let mut letters = line.chars();

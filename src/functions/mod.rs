@@ -7,8 +7,11 @@ pub mod errors;
 mod one_row;
 mod system;
 pub mod text;
+mod typing;
 
-pub use config::{analyzer_rules, register_all, session_config, session_state};
+pub use config::{analyzer_rules, function_names, register_all, session_config, session_state};
 pub use context::{StatementContext, fix_context};
+pub use errors::{arrow_sql_error, friendly_types, sql_error};
 pub use one_row::only_row;
 pub use system::{SystemFunctions, fix_system, system_functions};
+pub use typing::{assignment_cast, give_expression_types, give_types, least, series};

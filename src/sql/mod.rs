@@ -1,11 +1,43 @@
 //! Text and a catalog snapshot → [`Statement`]: pure, without clock and files.
 
+mod alter;
+mod assign;
+mod ast;
+mod bind;
+mod copy;
+mod ddl;
+mod dml;
+mod errors;
+mod explain;
+mod expression;
+mod grammar;
+mod grammar_create;
+mod grammar_session;
+mod literal_rows;
+mod names;
+mod params;
 mod parse;
 mod pg_catalog;
+mod place;
+mod query;
+mod resolve;
+mod session;
+mod show;
+mod source;
 mod statement;
+mod subscribe;
 mod system;
+#[cfg(test)]
+mod tests;
+mod types;
+mod volatile;
 
-pub use parse::Parsed;
+pub use bind::{BindContext, Nowhere, Outside, bind};
+pub use params::{parameter_types, substitute};
+pub use parse::{Parsed, parse};
 pub use pg_catalog::rewrite_idioms;
+pub use query::bind_definition;
+pub use resolve::FILES_SCHEMA;
+pub use show::create_text;
 pub use statement::*;
 pub use system::{SYSTEM_SCHEMAS, SystemRelation, is_always_empty, system_relation, system_relations};

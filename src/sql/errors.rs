@@ -1,0 +1,251 @@
+//! What DataFusion says when it cannot plan a statement, in PostgreSQL's words: SQLSTATE, position, hint.
+
+use datafusion::common::{Column, Diagnostic, SchemaError};
+use datafusion::error::DataFusionError;
+use sqlparser::tokenizer::Location;
+
+use super::names::shown;
+use super::place::Places;
+use crate::catalog::nearest;
+use crate::error::{SqlError, SqlState};
+use crate::functions::{friendly_types, sql_error};
+
+/// Takes one of our errors through DataFusion; [`sql_error`] takes it out again.
+pub(super) fn carry(error: SqlError) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+/// Whether planning failed only because two columns have one name, which marked names can cure.
+pub(super) fn is_name_clash(error: &DataFusionError) -> bool {
+    match error {
+        DataFusionError::SchemaError(inner, _) => !matches!(**inner, SchemaError::FieldNotFound { .. }),
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => is_name_clash(inner),
+        DataFusionError::Plan(message) => message.contains("require unique expression names"),
+        _ => false,
+    }
+}
+
+/// The error of a statement that cannot be planned.
+pub(super) fn planning_error(error: &DataFusionError, places: Option<&Places>) -> SqlError {
+    let position = span_start(error).and_then(|at| places?.offset(at)).map(|offset| offset + 1);
+    let error = without_position(error);
+    SqlError { position: error.position.or(position), ..error }
+}
+
+fn without_position(error: &DataFusionError) -> SqlError {
+    match error {
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => without_position(inner),
+        DataFusionError::Collection(errors) if !errors.is_empty() => without_position(&errors[0]),
+        DataFusionError::SchemaError(inner, _) => schema_error(inner),
+        DataFusionError::Plan(message) => plan_error(message),
+        DataFusionError::NotImplemented(message) => not_supported(message),
+        other => sql_error(other),
+    }
+}
+
+/// Where the first diagnostic points.
+fn span_start(error: &DataFusionError) -> Option<Location> {
+    let of = |diagnostic: &Diagnostic| {
+        let start = diagnostic.span?.start;
+        Some(Location { line: start.line, column: start.column })
+    };
+    match error {
+        DataFusionError::Diagnostic(diagnostic, inner) => of(diagnostic).or_else(|| span_start(inner)),
+        DataFusionError::Context(_, inner) => span_start(inner),
+        DataFusionError::Collection(errors) => errors.first().and_then(span_start),
+        _ => None,
+    }
+}
+
+fn schema_error(error: &SchemaError) -> SqlError {
+    match error {
+        SchemaError::FieldNotFound { field, valid_fields } => column_not_found(field, valid_fields),
+        SchemaError::AmbiguousReference { field } => {
+            let name = shown(&field.name);
+            SqlError::new(SqlState::AMBIGUOUS_COLUMN, format!("column reference \"{name}\" is ambiguous"))
+                .hint("Write the table's name or alias and a point in front of it.")
+        }
+        SchemaError::DuplicateQualifiedField { qualifier, .. } => {
+            let message = format!("table name \"{}\" specified more than once", qualifier.table());
+            SqlError::new(SqlState(*b"42712"), message).hint("Give one of them an alias: FROM t AS a, t AS b.")
+        }
+        SchemaError::DuplicateUnqualifiedField { name } => {
+            SqlError::new(SqlState::DUPLICATE_COLUMN, format!("column \"{}\" specified more than once", shown(name)))
+                .hint("Give one of them an alias with AS.")
+        }
+    }
+}
+
+fn column_not_found(field: &Column, valid: &[Column]) -> SqlError {
+    let name = shown(&field.name);
+    let table_of = |column: &Column| column.relation.as_ref().map(|relation| relation.table().to_string());
+    let table = table_of(field);
+    let known_table = table.is_none() || valid.iter().any(|column| table_of(column) == table);
+    if let (Some(table), false) = (&table, known_table) {
+        let tables: Vec<String> = valid.iter().filter_map(table_of).collect();
+        let error =
+            SqlError::new(SqlState::UNDEFINED_TABLE, format!("missing FROM-clause entry for table \"{table}\""));
+        return match nearest(table, tables.iter().map(String::as_str)) {
+            Some(nearest) => error.hint(format!("Did you mean \"{nearest}\"?")),
+            None if tables.is_empty() => error.hint(format!("Add {table} to the FROM clause.")),
+            None => error.hint(format!("The FROM clause has: {}.", distinct(tables).join(", "))),
+        };
+    }
+    let message = match &table {
+        Some(table) => format!("column {table}.{name} does not exist"),
+        None => format!("column \"{name}\" does not exist"),
+    };
+    let candidates: Vec<&Column> = valid.iter().filter(|column| table.is_none() || table_of(column) == table).collect();
+    let mut hints = Vec::new();
+    if let Some(nearest) = nearest(name, candidates.iter().map(|column| shown(&column.name))) {
+        hints.push(format!("Did you mean \"{nearest}\"?"));
+    }
+    let tables = distinct(candidates.iter().filter_map(|column| table_of(column)).collect());
+    if let ([table], true) = (tables.as_slice(), candidates.len() <= 40) {
+        let names: Vec<&str> = candidates.iter().map(|column| shown(&column.name)).collect();
+        hints.push(format!("{table} has columns: {}.", names.join(", ")));
+    } else if candidates.is_empty() {
+        hints.push(
+            "There is no FROM clause that could have it. A text constant is written in single quotes.".to_string(),
+        );
+    }
+    let error = SqlError::new(SqlState::UNDEFINED_COLUMN, message);
+    match hints.is_empty() {
+        true => error,
+        false => error.hint(hints.join("  ")),
+    }
+}
+
+fn distinct(mut names: Vec<String>) -> Vec<String> {
+    let mut seen = std::collections::HashSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    names
+}
+
+fn plan_error(message: &str) -> SqlError {
+    grouping_error(message)
+        .or_else(|| operator_error(message))
+        .or_else(|| shape_error(message))
+        .unwrap_or_else(|| sql_error(&DataFusionError::Plan(message.to_string())))
+}
+
+fn grouping_error(message: &str) -> Option<SqlError> {
+    const HINT: &str = "Add it to GROUP BY, or wrap it in an aggregate such as max(...).";
+    if let Some(rest) = message.split("column \"").nth(1).filter(|_| message.contains("must be in GROUP BY")) {
+        let column = plain_column(rest.split('"').next().unwrap_or(rest));
+        let text =
+            format!("column \"{column}\" must appear in the GROUP BY clause or be used in an aggregate function");
+        return Some(SqlError::new(SqlState::GROUPING_ERROR, text).hint(HINT));
+    }
+    if let Some((column, _)) = message
+        .strip_prefix("HAVING clause references: ")
+        .and_then(|rest| rest.split_once(" must appear in the GROUP BY clause"))
+    {
+        let text = format!(
+            "column \"{}\" must appear in the GROUP BY clause or be used in an aggregate function",
+            plain_column(column)
+        );
+        return Some(SqlError::new(SqlState::GROUPING_ERROR, text).hint(HINT));
+    }
+    if message.starts_with("Column in ") && message.contains("must be in GROUP BY") {
+        let text = "a column must appear in the GROUP BY clause or be used in an aggregate function";
+        return Some(SqlError::new(SqlState::GROUPING_ERROR, text).hint(HINT));
+    }
+    if message.contains("Aggregate functions are not allowed in the WHERE clause") {
+        return Some(
+            SqlError::new(SqlState::GROUPING_ERROR, "aggregate functions are not allowed in WHERE")
+                .hint("Use HAVING after GROUP BY for conditions on aggregates."),
+        );
+    }
+    None
+}
+
+/// `headwater.public.t.a` and `t.a` as users write them.
+fn plain_column(text: &str) -> String {
+    let parts: Vec<&str> = text.split('.').collect();
+    shown(&parts[parts.len().saturating_sub(2)..].join(".")).to_string()
+}
+
+fn operator_error(message: &str) -> Option<SqlError> {
+    const HINT: &str = "No operator matches these argument types. Add an explicit cast such as ::integer or ::text.";
+    let undefined = |text: String| Some(SqlError::new(SqlState::UNDEFINED_FUNCTION, text).hint(HINT));
+    for (before, between, after) in [
+        ("Cannot infer common argument type for comparison operation ", " ", ""),
+        ("Cannot coerce arithmetic expression ", " ", " to valid types"),
+    ] {
+        if let Some((_, rest)) = message.split_once(before) {
+            let rest = rest.split(after).next().filter(|_| !after.is_empty()).unwrap_or(rest);
+            let _ = between;
+            return undefined(format!("operator does not exist: {}", friendly_types(rest.trim())));
+        }
+    }
+    if let Some((_, rest)) = message.split_once("No function matches the given name and argument types '") {
+        let call = rest.split('\'').next().unwrap_or(rest);
+        let text = format!("function {} does not exist", friendly_types(call));
+        return Some(
+            SqlError::new(SqlState::UNDEFINED_FUNCTION, text)
+                .hint("No function of this name takes these arguments. Check their number, or add explicit casts."),
+        );
+    }
+    if message.contains("Failed to coerce arguments") || message.contains("Function ") && message.contains(" expects ")
+    {
+        let name = message.split('\'').nth(1).unwrap_or("").to_string();
+        let text = match name.is_empty() {
+            true => "function with these arguments does not exist".to_string(),
+            false => format!("function {name} with these arguments does not exist"),
+        };
+        return Some(
+            SqlError::new(SqlState::UNDEFINED_FUNCTION, text)
+                .hint("No function of this name takes these arguments. Check their number, or add explicit casts."),
+        );
+    }
+    None
+}
+
+fn shape_error(message: &str) -> Option<SqlError> {
+    let syntax = |text: String| Some(SqlError::new(SqlState::SYNTAX_ERROR, text));
+    if let Some((operation, _)) = message.split_once(" queries have different number of columns") {
+        return syntax(format!("each {operation} query must have the same number of columns"));
+    }
+    if message.starts_with("Inconsistent data length across values list") {
+        return syntax("VALUES lists must all be the same length".to_string());
+    }
+    if message.contains("should only return one column") || message.contains("Too many columns! The subquery") {
+        return syntax("subquery must return only one column".to_string());
+    }
+    if let Some((_, rest)) = message.split_once("Cannot find column with position ") {
+        let position = rest.split(' ').next().unwrap_or("?");
+        let text = format!("GROUP BY position {position} is not in select list");
+        return Some(SqlError::new(SqlState::INVALID_COLUMN_REFERENCE, text).hint("Positions count from 1."));
+    }
+    if message.starts_with("Order by column out of bounds") {
+        let text = "ORDER BY position is not in select list";
+        return Some(SqlError::new(SqlState::INVALID_COLUMN_REFERENCE, text).hint("Positions count from 1."));
+    }
+    if let Some(rest) = message.strip_prefix("WITH query name ") {
+        let name = rest.split('"').nth(1).unwrap_or(rest);
+        return Some(SqlError::new(
+            SqlState(*b"42712"),
+            format!("WITH query name \"{name}\" specified more than once"),
+        ));
+    }
+    if message.contains("Placeholder") && message.contains("could not") {
+        return Some(
+            SqlError::new(SqlState::INDETERMINATE_TYPE, "could not determine data type of a parameter")
+                .hint("Write a cast such as $1::integer."),
+        );
+    }
+    None
+}
+
+fn not_supported(message: &str) -> SqlError {
+    let text = friendly_types(message.trim_end_matches(['.', '!']));
+    let mut chars = text.chars();
+    // Keywords keep their capitals: only a capital before a small letter begins a sentence.
+    let lower_first = text.chars().nth(1).is_some_and(|c| c.is_lowercase());
+    let text = match (chars.next(), lower_first) {
+        (Some(first), true) => format!("{}{}", first.to_lowercase(), chars.as_str()),
+        _ => text,
+    };
+    SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, text)
+}

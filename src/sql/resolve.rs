@@ -1,0 +1,463 @@
+//! Makes names in a syntax tree mean one thing: relations get their schema, select lists PostgreSQL's column names, and
+//! what DataFusion plans differently is written in a form that it plans right.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::helpers::attached_token::AttachedToken;
+use sqlparser::ast::{
+    Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident,
+    LimitClause, ObjectName, ObjectNamePart, Query, Select, SelectFlavor, SelectItem, SetExpr, SetOperator,
+    SetQuantifier, Spanned, TableAlias, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut,
+    WildcardAdditionalOptions,
+};
+use sqlparser::tokenizer::Span;
+
+use super::bind::BindContext;
+use super::grammar::fold;
+use super::names::name_columns;
+use super::place::Places;
+use super::system::system_relation;
+use crate::catalog::{DATABASE, Relation, nearest};
+use crate::error::{SqlError, SqlResult, SqlState};
+use crate::functions::function_names;
+use crate::zset::RelationId;
+
+/// Names of derived tables by which the binder finds the multiset operations that DataFusion plans as if for sets.
+pub(super) const EXCEPT_ALL: &str = "hw except all";
+pub(super) const INTERSECT_ALL: &str = "hw intersect all";
+/// The database part of every planned relation's name.
+pub(super) const ROOT: &str = "headwater";
+/// The schema of ad-hoc scans: `SELECT * FROM '/data/x.parquet'`.
+pub const FILES_SCHEMA: &str = "hw_files";
+
+/// What a tree is resolved for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To be planned. `stars`: wildcards may bring columns whose names repeat.
+    Plan { stars: bool },
+    /// To be stored as text that means the same under every search path.
+    Text,
+}
+
+pub(super) struct Resolver<'a> {
+    context: &'a BindContext<'a>,
+    places: Option<&'a Places>,
+    purpose: Purpose,
+    frames: Vec<Frame>,
+    /// Relations read directly, each once.
+    pub reads: Vec<RelationId>,
+}
+
+/// The WITH queries of one query level.
+struct Frame {
+    /// Name, and the address of the query, by which the visitor knows it again.
+    with: Vec<(String, *const Query)>,
+    recursive: bool,
+    /// How many of them can be seen from where the visitor is.
+    visible: usize,
+}
+
+impl<'a> Resolver<'a> {
+    pub fn new(context: &'a BindContext<'a>, places: Option<&'a Places>, purpose: Purpose) -> Self {
+        Self { context, places, purpose, frames: Vec::new(), reads: Vec::new() }
+    }
+
+    pub fn resolve<T: VisitMut>(&mut self, tree: &mut T) -> SqlResult<()> {
+        match tree.visit(self) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(error) => Err(error),
+        }
+    }
+
+    fn place(&self, span: Span, error: SqlError) -> SqlError {
+        let position = self.places.and_then(|places| places.position(span));
+        SqlError { position: error.position.or(position), ..error }
+    }
+
+    fn is_with_query(&self, name: &str) -> bool {
+        self.frames.iter().any(|frame| frame.with[..frame.visible].iter().any(|(other, _)| other == name))
+    }
+
+    /// Gives the relation its full name; it keeps its bare name as alias.
+    fn table(&mut self, name: &mut ObjectName, alias: &mut Option<TableAlias>) -> SqlResult<()> {
+        let span = name.span();
+        if let [ObjectNamePart::Identifier(path)] = name.0.as_slice()
+            && path.quote_style == Some('\'')
+        {
+            let path = path.value.clone();
+            *name = full_name(FILES_SCHEMA, &path, self.purpose);
+            alias.get_or_insert_with(|| plain_alias("file"));
+            return Ok(());
+        }
+        let (schema, bare) = split_name(name).map_err(|error| self.place(span, error))?;
+        if schema.is_none() && self.is_with_query(&bare) {
+            return Ok(());
+        }
+        let found = self.find(schema.as_deref(), &bare).map_err(|error| self.place(span, error))?;
+        *name = full_name(&found, &bare, self.purpose);
+        alias.get_or_insert_with(|| plain_alias(&bare));
+        Ok(())
+    }
+
+    /// The schema in which the name is found.
+    fn find(&mut self, schema: Option<&str>, bare: &str) -> SqlResult<String> {
+        let in_system = |schema: &str| system_relation(schema, bare).is_some();
+        if schema.is_none() && in_system("pg_catalog") {
+            return Ok("pg_catalog".to_string());
+        }
+        if let Some(relation) = self.context.catalog.find(schema, bare, self.context.search_path) {
+            readable(relation)?;
+            if !self.reads.contains(&relation.id) {
+                self.reads.push(relation.id);
+            }
+            return Ok(relation.schema.clone());
+        }
+        let mut schemas: Vec<&str> = self.context.search_path.iter().map(String::as_str).collect();
+        schemas.retain(|_| schema.is_none());
+        schemas.extend(schema);
+        match schemas.into_iter().find(|schema| in_system(schema)) {
+            Some(schema) => Ok(schema.to_string()),
+            None => Err(self.context.catalog.relation_not_found(schema, bare, self.context.search_path)),
+        }
+    }
+
+    fn factor(&mut self, factor: &mut TableFactor) -> SqlResult<()> {
+        if let TableFactor::Table { name, alias, args: None, .. } = factor {
+            return self.table(name, alias);
+        }
+        if self.purpose != Purpose::Text
+            && let Some(derived) = function_as_query(factor)?
+        {
+            *factor = derived;
+        }
+        Ok(())
+    }
+
+    fn expression(&mut self, expression: &mut Expr) -> SqlResult<()> {
+        match expression {
+            // `schema.table.column` is `table.column`: tables have their bare names as aliases.
+            Expr::CompoundIdentifier(parts) if parts.len() == 3 => {
+                let schema = fold(&parts[0]);
+                if self.context.catalog.schema(&schema).is_some() || super::system::SYSTEM_SCHEMAS.contains(&&*schema) {
+                    parts.remove(0);
+                }
+            }
+            Expr::Function(_) if self.purpose != Purpose::Text => {
+                if let Some(rewritten) = set_returning(expression) {
+                    *expression = rewritten;
+                } else if let Expr::Function(function) = expression {
+                    self.function(function)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Refuses functions that do not exist while their place in the text is known.
+    fn function(&self, function: &Function) -> SqlResult<()> {
+        let span = function.name.span();
+        let Some(ObjectNamePart::Identifier(ident)) = function.name.0.last() else { return Ok(()) };
+        let name = fold(ident);
+        let names = function_names();
+        if names.contains(&name) {
+            return Ok(());
+        }
+        let error = SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("function {name} does not exist"));
+        let error = match nearest(&name, names.iter().map(String::as_str)) {
+            Some(nearest) => error.hint(format!("Did you mean \"{nearest}\"?")),
+            None => error.hint("No function has this name."),
+        };
+        Err(self.place(span, error))
+    }
+}
+
+impl VisitorMut for Resolver<'_> {
+    type Break = SqlError;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<SqlError> {
+        table_as_select(&mut query.body);
+        if self.purpose != Purpose::Text {
+            fetch_as_limit(query);
+            mark_multiset_operations(&mut query.body);
+        }
+        let address: *const Query = query;
+        if let Some(parent) = self.frames.last_mut()
+            && let Some(index) = parent.with.iter().position(|(_, other)| *other == address)
+        {
+            parent.visible = if parent.recursive { parent.with.len() } else { index };
+        }
+        let mut frame = Frame { with: Vec::new(), recursive: false, visible: 0 };
+        if let Some(with) = &query.with {
+            let address = |query: &Query| -> *const Query { query };
+            frame.recursive = with.recursive;
+            frame.with = with.cte_tables.iter().map(|cte| (fold(&cte.alias.name), address(&cte.query))).collect();
+            frame.visible = frame.with.len();
+        }
+        self.frames.push(frame);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<SqlError> {
+        self.frames.pop();
+        if let Some(parent) = self.frames.last_mut() {
+            parent.visible = parent.with.len();
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<SqlError> {
+        if let Purpose::Plan { stars } = self.purpose {
+            name_columns(select, stars);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<SqlError> {
+        into_flow(self.factor(factor))
+    }
+
+    fn pre_visit_expr(&mut self, expression: &mut Expr) -> ControlFlow<SqlError> {
+        into_flow(self.expression(expression))
+    }
+}
+
+fn into_flow(result: SqlResult<()>) -> ControlFlow<SqlError> {
+    match result {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => ControlFlow::Break(error),
+    }
+}
+
+/// Schema and bare name; a database in front is taken if it is the only one there is.
+pub(super) fn split_name(name: &ObjectName) -> SqlResult<(Option<String>, String)> {
+    let parts: Vec<String> = name.0.iter().filter_map(|part| part.as_ident().map(fold)).collect();
+    match parts.as_slice() {
+        [bare] => Ok((None, bare.clone())),
+        [schema, bare] => Ok((Some(schema.clone()), bare.clone())),
+        [database, schema, bare] if database == DATABASE || database == ROOT => {
+            Ok((Some(schema.clone()), bare.clone()))
+        }
+        [_, _, _] => Err(SqlError::unsupported(
+            format!("cross-database references are not implemented: \"{name}\""),
+            format!("The only database is {DATABASE}; leave the first part of the name out."),
+        )),
+        _ => Err(SqlError::new(
+            SqlState::SYNTAX_ERROR,
+            format!("improper qualified name (too many dotted names): {name}"),
+        )),
+    }
+}
+
+fn readable(relation: &Relation) -> SqlResult<()> {
+    match relation.kind.is_readable() {
+        true => Ok(()),
+        false => Err(SqlError::new(
+            SqlState::WRONG_OBJECT_TYPE,
+            format!("\"{}\" is a {}, which cannot be read", relation.name, relation.kind),
+        )),
+    }
+}
+
+fn full_name(schema: &str, bare: &str, purpose: Purpose) -> ObjectName {
+    let part = |text: &str| ObjectNamePart::Identifier(Ident::with_quote('"', text));
+    let text_part = |text: &str| match crate::catalog::quote_name(text) == text {
+        true => ObjectNamePart::Identifier(Ident::new(text)),
+        false => part(text),
+    };
+    ObjectName(match purpose {
+        Purpose::Plan { .. } => vec![part(ROOT), part(schema), part(bare)],
+        Purpose::Text => vec![text_part(schema), text_part(bare)],
+    })
+}
+
+fn plain_alias(name: &str) -> TableAlias {
+    let name = match crate::catalog::quote_name(name) == name {
+        true => Ident::new(name),
+        false => Ident::with_quote('"', name),
+    };
+    TableAlias { explicit: true, name, columns: Vec::new(), at: None }
+}
+
+/// `FETCH FIRST n ROWS ONLY` is `LIMIT n`.
+fn fetch_as_limit(query: &mut Query) {
+    let plain = |fetch: &Fetch| !fetch.with_ties && !fetch.percent;
+    let Some(fetch) = query.fetch.take_if(|fetch| plain(fetch)) else { return };
+    let one = || Expr::Value(Value::Number("1".to_string(), false).into());
+    let quantity = Some(fetch.quantity.unwrap_or_else(one));
+    match &mut query.limit_clause {
+        Some(LimitClause::LimitOffset { limit, .. }) => *limit = quantity,
+        other => *other = Some(LimitClause::LimitOffset { limit: quantity, offset: None, limit_by: Vec::new() }),
+    }
+}
+
+/// `TABLE t` is `SELECT * FROM t`.
+fn table_as_select(body: &mut SetExpr) {
+    match body {
+        SetExpr::SetOperation { left, right, .. } => {
+            table_as_select(left);
+            table_as_select(right);
+        }
+        SetExpr::Table(table) => {
+            let parts = [table.schema_name.as_ref(), table.table_name.as_ref()];
+            let parts = parts.into_iter().flatten().map(|part| ObjectNamePart::Identifier(Ident::new(part)));
+            let factor = TableFactor::Table {
+                name: ObjectName(parts.collect()),
+                alias: None,
+                args: None,
+                with_hints: Vec::new(),
+                version: None,
+                with_ordinality: false,
+                partitions: Vec::new(),
+                json_path: None,
+                sample: None,
+                index_hints: Vec::new(),
+            };
+            let star = SelectItem::Wildcard(WildcardAdditionalOptions::default());
+            *body = SetExpr::Select(Box::new(select(vec![star], vec![factor])));
+        }
+        _ => {}
+    }
+}
+
+/// `A EXCEPT ALL B` → `SELECT * FROM (A UNION ALL B) "hw except all"`, which the binder knows by that name.
+fn mark_multiset_operations(body: &mut SetExpr) {
+    let SetExpr::SetOperation { op, set_quantifier, left, right } = body else { return };
+    mark_multiset_operations(left);
+    mark_multiset_operations(right);
+    let mark = match (op, &set_quantifier) {
+        (SetOperator::Except, SetQuantifier::All) => EXCEPT_ALL,
+        (SetOperator::Intersect, SetQuantifier::All) => INTERSECT_ALL,
+        _ => return,
+    };
+    let empty = || Box::new(SetExpr::Select(Box::new(select(Vec::new(), Vec::new()))));
+    let union = SetExpr::SetOperation {
+        op: SetOperator::Union,
+        set_quantifier: SetQuantifier::All,
+        left: std::mem::replace(left, empty()),
+        right: std::mem::replace(right, empty()),
+    };
+    let star = SelectItem::Wildcard(WildcardAdditionalOptions::default());
+    let derived = derived(false, query(union), TableAlias { name: Ident::with_quote('"', mark), ..plain_alias("x") });
+    *body = SetExpr::Select(Box::new(select(vec![star], vec![derived])));
+}
+
+fn derived(lateral: bool, query: Query, alias: TableAlias) -> TableFactor {
+    TableFactor::Derived { lateral, subquery: Box::new(query), alias: Some(alias), sample: None }
+}
+
+fn query(body: SetExpr) -> Query {
+    Query {
+        with: None,
+        body: Box::new(body),
+        order_by: None,
+        limit_clause: None,
+        fetch: None,
+        locks: Vec::new(),
+        for_clause: None,
+        settings: None,
+        format_clause: None,
+        pipe_operators: Vec::new(),
+    }
+}
+
+fn select(projection: Vec<SelectItem>, from: Vec<TableFactor>) -> Select {
+    Select {
+        select_token: AttachedToken::empty(),
+        optimizer_hints: Vec::new(),
+        distinct: None,
+        select_modifiers: None,
+        top: None,
+        top_before_distinct: false,
+        projection,
+        exclude: None,
+        into: None,
+        from: from.into_iter().map(|relation| TableWithJoins { relation, joins: Vec::new() }).collect(),
+        lateral_views: Vec::new(),
+        prewhere: None,
+        selection: None,
+        connect_by: Vec::new(),
+        group_by: GroupByExpr::Expressions(Vec::new(), Vec::new()),
+        cluster_by: Vec::new(),
+        distribute_by: Vec::new(),
+        sort_by: Vec::new(),
+        having: None,
+        named_window: Vec::new(),
+        qualify: None,
+        window_before_qualify: false,
+        value_table_mode: None,
+        flavor: SelectFlavor::Standard,
+    }
+}
+
+/// Functions that give a set of rows, and the array function that gives the same values.
+const SET_FUNCTIONS: [(&str, &str); 3] = [
+    ("generate_series", "hw_series"),
+    ("generate_subscripts", "hw_subscripts"),
+    ("string_to_table", "string_to_array"),
+];
+
+/// `generate_series(…)` in an expression → `unnest(hw_series(…))`.
+fn set_returning(expression: &Expr) -> Option<Expr> {
+    let Expr::Function(function) = expression else { return None };
+    let name = fold(function.name.0.last()?.as_ident()?);
+    let (_, array) = SET_FUNCTIONS.iter().find(|(set, _)| *set == name)?;
+    let mut inner = function.clone();
+    inner.name = ObjectName(vec![ObjectNamePart::Identifier(Ident::new(*array))]);
+    Some(call("unnest", vec![Expr::Function(inner)]))
+}
+
+fn call(name: &str, arguments: Vec<Expr>) -> Expr {
+    let args = arguments.into_iter().map(|argument| FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))).collect();
+    Expr::Function(Function {
+        name: ObjectName(vec![ObjectNamePart::Identifier(Ident::new(name))]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
+}
+
+/// A function in FROM as a derived table: `generate_series(1, 3) AS g` → `(SELECT unnest(…) AS g) AS g`.
+fn function_as_query(factor: &mut TableFactor) -> SqlResult<Option<TableFactor>> {
+    let (name, arguments, alias, lateral) = match factor {
+        TableFactor::Table { name, alias, args: Some(args), with_ordinality: false, .. } => {
+            (name.0.last().and_then(|part| part.as_ident()).map(fold), args.args.clone(), alias.clone(), false)
+        }
+        TableFactor::Function { name, args, alias, lateral, .. } => {
+            (name.0.last().and_then(|part| part.as_ident()).map(fold), args.clone(), alias.clone(), *lateral)
+        }
+        TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality: false, .. } => {
+            let arguments = array_exprs.iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e.clone())));
+            (Some("unnest".to_string()), arguments.collect(), alias.clone(), false)
+        }
+        _ => return Ok(None),
+    };
+    let name = name.unwrap_or_default();
+    let mut expressions = Vec::new();
+    for argument in arguments {
+        let FunctionArg::Unnamed(FunctionArgExpr::Expr(expression)) = argument else { return Ok(None) };
+        expressions.push(expression);
+    }
+    let values: Vec<Expr> = match name.as_str() {
+        "unnest" => expressions.into_iter().map(|array| call("unnest", vec![array])).collect(),
+        _ => vec![call(&name, expressions)],
+    };
+    Ok(Some(derived_from_calls(&name, values, alias, lateral)))
+}
+
+fn derived_from_calls(name: &str, values: Vec<Expr>, alias: Option<TableAlias>, lateral: bool) -> TableFactor {
+    let mut alias = alias.unwrap_or_else(|| plain_alias(name));
+    let columns = std::mem::take(&mut alias.columns);
+    let single = values.len() == 1;
+    let items = values.into_iter().enumerate().map(|(i, expr)| {
+        let default = || if single { alias.name.clone() } else { Ident::new(format!("{name}{}", i + 1)) };
+        let column = columns.get(i).map_or_else(default, |column| column.name.clone());
+        SelectItem::ExprWithAlias { expr, alias: column }
+    });
+    let body = SetExpr::Select(Box::new(select(items.collect(), Vec::new())));
+    derived(lateral, query(body), alias)
+}
