@@ -13,6 +13,7 @@
 //! | [`Join`] | `new(JoinOn, &left schema, &right schema, schema)` | `ByKey(on.left)`, `ByKey(on.right)` |
 //! | [`OuterJoin`] | `new(OuterKind, JoinOn, &left schema, &right schema, schema)` | the same |
 //! | [`SemiJoin`] | `new(SemiKind, JoinOn, &left schema, &right schema, schema)` | the same; null-aware: `ByKey` of no columns |
+//! | [`KeyedRecompute`] | `new(Arc<dyn Compute>, Vec<(input schema, its key)>, schema, output_key)` | `ByKey` of each input's key |
 //! | [`Recompute`] | `new(Arc<dyn Compute>, input schemas, schema)` | `ByKey` of no columns |
 
 mod aggregate;
@@ -21,6 +22,7 @@ mod distinct;
 mod filter_project;
 mod groups;
 mod join;
+mod keyed_recompute;
 mod matching;
 mod outer_join;
 mod recompute;
@@ -35,6 +37,7 @@ pub use aggregate::{Aggregate, AggregateCall};
 pub use distinct::Distinct;
 pub use filter_project::FilterProject;
 pub use join::Join;
+pub use keyed_recompute::KeyedRecompute;
 pub use matching::JoinOn;
 pub use outer_join::{OuterJoin, OuterKind};
 pub use recompute::{Compute, Recompute};
