@@ -30,6 +30,10 @@ pub mod plan;
 #[doc(hidden)]
 pub mod sql;
 
+// Floor 4.
+#[doc(hidden)]
+pub mod engine;
+
 // Floor 6.
 #[doc(hidden)]
 pub mod console;
