@@ -11,7 +11,9 @@ use std::time::Instant;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringViewArray};
 use arrow::datatypes::Int64Type;
-use headwater::catalog::{CATALOG_SCHEMA, Catalog, CatalogEdit, Column, OID_BASE, PUBLIC_SCHEMA, Relation, RelationKind};
+use headwater::catalog::{
+    CATALOG_SCHEMA, Catalog, CatalogEdit, Column, OID_BASE, PUBLIC_SCHEMA, Relation, RelationKind,
+};
 use headwater::dataflow::{Command, Graph, Install, Node, NodeKind, Report, Start, Workers};
 use headwater::plan::{self, InputRelation};
 use headwater::zset::{Delta, Moment, PgType, RelationId, Step};

@@ -125,7 +125,12 @@ fn check_not_null(relation: &Relation, rows: &Rows) -> Result<(), WriteError> {
 }
 
 /// Rows to delete must be there; no key may have two rows.
-fn check_rows(relation: &Relation, rows: &Rows, published: &Published, pending: &mut Pending) -> Result<(), WriteError> {
+fn check_rows(
+    relation: &Relation,
+    rows: &Rows,
+    published: &Published,
+    pending: &mut Pending,
+) -> Result<(), WriteError> {
     let key = relation.arrangement_key();
     let keys = distinct_keys(rows, &key);
     let hashes = row_hashes(&keys, keys.first().map_or(0, |column| column.len()));
@@ -179,7 +184,12 @@ fn shown(columns: &[ArrayRef], row: usize) -> String {
 ///
 /// # Errors
 /// 23502 if a key or a required column is NULL.
-pub(super) fn upsert(relation: &Relation, rows: &Rows, published: &Published, pending: &mut Pending) -> SqlResult<Rows> {
+pub(super) fn upsert(
+    relation: &Relation,
+    rows: &Rows,
+    published: &Published,
+    pending: &mut Pending,
+) -> SqlResult<Rows> {
     check_not_null(relation, rows).map_err(|error| match error {
         WriteError::Refused(error) => error,
         WriteError::Conflict => SqlError::internal("a NOT NULL check cannot conflict"),

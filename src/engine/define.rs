@@ -108,9 +108,8 @@ impl Core {
     /// Ends everything that belongs to relations that are gone, and the subscribed queries that read them.
     fn forget(&mut self, dropped: &[RelationId]) -> Option<Command> {
         let gone: HashSet<RelationId> = dropped.iter().copied().collect();
-        let reads_gone = |id: &&RelationId| {
-            self.flows.get(id).is_some_and(|flow| flow.reads.iter().any(|read| gone.contains(read)))
-        };
+        let reads_gone =
+            |id: &&RelationId| self.flows.get(id).is_some_and(|flow| flow.reads.iter().any(|read| gone.contains(read)));
         let orphans: Vec<RelationId> = self.temporary.iter().filter(reads_gone).copied().collect();
         self.temporary.retain(|id| !orphans.contains(id));
         let mut installed = Vec::new();

@@ -61,24 +61,47 @@ pub(super) struct SourceRows {
 }
 
 pub(super) enum Event {
-    Write { write: Write, reply: oneshot::Sender<Result<Step, WriteError>> },
-    Define { definition: Definition, reply: oneshot::Sender<Result<Step, WriteError>> },
-    Subscribe { what: Subscribe, reply: oneshot::Sender<SqlResult<Subscription>> },
+    Write {
+        write: Write,
+        reply: oneshot::Sender<Result<Step, WriteError>>,
+    },
+    Define {
+        definition: Definition,
+        reply: oneshot::Sender<Result<Step, WriteError>>,
+    },
+    Subscribe {
+        what: Subscribe,
+        reply: oneshot::Sender<SqlResult<Subscription>>,
+    },
     /// A subscription's receiver is gone.
     Unsubscribe(u64),
     /// A source has rows; the reply says that their step is published.
-    Source { rows: SourceRows, reply: oneshot::Sender<()> },
+    Source {
+        rows: SourceRows,
+        reply: oneshot::Sender<()>,
+    },
     /// A source cannot go on by itself.
-    SourceFailed { source: RelationId, reader: u64, error: SqlError },
+    SourceFailed {
+        source: RelationId,
+        reader: u64,
+        error: SqlError,
+    },
     /// Time has passed: views that read the clock get a step.
     Tick,
     /// Write a checkpoint now; the reply comes when it is on disk.
-    Checkpoint { reply: oneshot::Sender<SqlResult<()>> },
+    Checkpoint {
+        reply: oneshot::Sender<SqlResult<()>>,
+    },
     /// The thread that writes checkpoints has finished one.
     Checkpointed(super::checkpoint::Outcome),
     /// A sink cannot go on by itself.
-    SinkFailed { sink: RelationId, error: SqlError },
-    Stop { reply: oneshot::Sender<SqlResult<()>> },
+    SinkFailed {
+        sink: RelationId,
+        error: SqlError,
+    },
+    Stop {
+        reply: oneshot::Sender<SqlResult<()>>,
+    },
 }
 
 pub(super) type Events = mpsc::Sender<Event>;

@@ -152,7 +152,8 @@ fn relations_read(plan: &LogicalPlan, published: &Published) -> HashSet<Relation
     let mut read = HashSet::new();
     let visited = plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node {
-            let found = scan.table_name.schema().and_then(|schema| published.catalog.named(schema, scan.table_name.table()));
+            let found =
+                scan.table_name.schema().and_then(|schema| published.catalog.named(schema, scan.table_name.table()));
             read.extend(found.map(|relation| relation.id));
         }
         Ok(TreeNodeRecursion::Continue)

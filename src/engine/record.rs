@@ -73,9 +73,13 @@ impl StepRecord {
     ///
     /// # Errors
     /// `XX001` if the bytes are no record.
-    pub fn decode(bytes: &[u8], schema_of: impl Fn(&[CatalogEdit], RelationId) -> Option<SchemaRef>) -> SqlResult<Self> {
+    pub fn decode(
+        bytes: &[u8],
+        schema_of: impl Fn(&[CatalogEdit], RelationId) -> Option<SchemaRef>,
+    ) -> SqlResult<Self> {
         let mut rest = bytes;
-        let header: Header = serde_json::from_slice(take_block(&mut rest)?).map_err(|error| broken(&error.to_string()))?;
+        let header: Header =
+            serde_json::from_slice(take_block(&mut rest)?).map_err(|error| broken(&error.to_string()))?;
         let mut deltas = Vec::with_capacity(header.deltas.len());
         for (relation, weighted) in &header.deltas {
             let schema = schema_of(&header.edits, *relation)
@@ -137,7 +141,8 @@ fn decode_rows(rest: &mut &[u8], schema: SchemaRef, weighted: bool) -> SqlResult
     let (_, mut columns, rows) = batch.into_parts();
     let weights = columns.pop().expect("the weights are the last column").as_primitive().clone();
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
-    let batch = RecordBatch::try_new_with_options(schema, columns, &options).map_err(|error| broken(&error.to_string()))?;
+    let batch =
+        RecordBatch::try_new_with_options(schema, columns, &options).map_err(|error| broken(&error.to_string()))?;
     Ok(Rows::new(batch, Some(weights)))
 }
 

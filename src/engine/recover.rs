@@ -74,7 +74,8 @@ fn read_manifest(body: &[u8]) -> SqlResult<Manifest> {
 fn empty(config: &EngineConfig, events: Events, log: Log, checkpoints: Checkpoints) -> SqlResult<Core> {
     let catalog = Arc::new(Catalog::bootstrap());
     let at = Moment { step: crate::zset::Step(0), now: 0 };
-    let published = Published { moment: at, catalog: catalog.clone(), relations: HashMap::new(), positions: BTreeMap::new() };
+    let published =
+        Published { moment: at, catalog: catalog.clone(), relations: HashMap::new(), positions: BTreeMap::new() };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.workers.max(2))
         .thread_name("headwater-io")
@@ -142,7 +143,8 @@ impl Core {
         let catalog = self.catalog.clone();
         for relation in catalog.relations() {
             let Some(mut install) = self.install_of(relation, &catalog)? else { continue };
-            let fits = self.flows.get(&relation.id).map(|flow| flow.fingerprint) == fingerprints.get(&relation.id).copied();
+            let fits =
+                self.flows.get(&relation.id).map(|flow| flow.fingerprint) == fingerprints.get(&relation.id).copied();
             let saved = parts.remove(&relation.id).unwrap_or_default();
             if fits {
                 install.start = Start::Restore(saved);

@@ -192,7 +192,9 @@ impl Core {
         });
         if !source.dead_letters.is_empty() {
             let step = self.at.step.next();
-            gathered.inputs.add(DEAD_LETTERS, super::ingest::dead_letter_rows(&relation.name, step, &source.dead_letters));
+            gathered
+                .inputs
+                .add(DEAD_LETTERS, super::ingest::dead_letter_rows(&relation.name, step, &source.dead_letters));
         }
         gathered.rows += source.rows.len();
         let rows = match self.upserted(&relation, source.rows, &mut gathered.pending) {

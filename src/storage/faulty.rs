@@ -162,10 +162,10 @@ impl Inside {
         let calls = self.calls;
         match self.fault {
             Some(Fault::CrashAtCall(at)) if calls >= at => self.crashed = true,
-            Some(Fault::FailAtCall(at, kind, repeat)) if !self.crashed => {
-                if calls == at || (calls > at && repeat == Repeat::Forever) {
-                    return Err(io::Error::new(kind, format!("cannot {what} {path:?}: injected fault")));
-                }
+            Some(Fault::FailAtCall(at, kind, repeat))
+                if !self.crashed && (calls == at || (calls > at && repeat == Repeat::Forever)) =>
+            {
+                return Err(io::Error::new(kind, format!("cannot {what} {path:?}: injected fault")));
             }
             _ => {}
         }

@@ -142,14 +142,13 @@ impl<'a> Cells<'a> {
         let mut faults: BTreeMap<usize, String> = faults.collect();
         let columns: Vec<ArrayRef> =
             (0..target.width()).map(|column| self.column(column, target, &mut faults)).collect();
-        let bad = faults.into_iter().map(|(row, reason)| (row, reason)).collect::<Vec<_>>();
-        let rows = rows_without(&target.schema, columns, self.rows(), bad.iter().map(|(row, _)| *row))?;
+        let rows = rows_without(&target.schema, columns, self.rows(), faults.keys().copied())?;
         let bad_line = |(row, reason): (usize, String)| {
             let line = &self.lines[row];
             let text = self.data[line.start..line.end].trim_end_matches(['\n', '\r']);
             BadLine { number: line.number, bytes: text.as_bytes().to_vec(), reason }
         };
-        Ok((rows, bad.into_iter().map(bad_line).collect()))
+        Ok((rows, faults.into_iter().map(bad_line).collect()))
     }
 
     /// One column; a cell that cannot be read is NULL, and its line gets a fault unless that was asked for.

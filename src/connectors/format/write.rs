@@ -38,7 +38,7 @@ pub struct BatchWriter {
 
 enum Out {
     Plain(OutputFile),
-    Gzip(GzEncoder<OutputFile>),
+    Gzip(Box<GzEncoder<OutputFile>>),
     Parquet(Box<ArrowWriter<OutputFile>>),
 }
 
@@ -53,7 +53,7 @@ impl BatchWriter {
         let types: Vec<PgType> = schema.fields().iter().map(|field| PgType::of(field)).collect();
         let out = match style.encoding {
             Encoding::Parquet => Out::Parquet(Box::new(parquet_writer(file, schema, &types)?)),
-            _ if style.gzip => Out::Gzip(GzEncoder::new(file, GzipLevel::default())),
+            _ if style.gzip => Out::Gzip(Box::new(GzEncoder::new(file, GzipLevel::default()))),
             _ => Out::Plain(file),
         };
         let mut writer =
