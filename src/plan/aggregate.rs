@@ -39,6 +39,7 @@ impl Lowering<'_> {
             _ if grouping_sets => self.recompute(plan),
             Some(calls) if calls.is_empty() && !key.is_empty() => self.distinct(aggregate, input),
             Some(calls) if !calls.is_empty() => self.groups(aggregate, input, &columns.0, key, calls),
+            _ if !key.is_empty() => self.keyed_aggregate(aggregate),
             _ => self.recompute(plan),
         }
     }

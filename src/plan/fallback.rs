@@ -232,11 +232,11 @@ fn name_of(node: usize) -> TableReference {
     TableReference::bare(format!("node_{node}"))
 }
 
-fn scan_of(input: Input) -> Result<LogicalPlan> {
+pub(super) fn scan_of(input: Input) -> Result<LogicalPlan> {
     LogicalPlanBuilder::scan(name_of(input.node), Arc::new(LogicalTableSource::new(input.schema)), None)?.build()
 }
 
-fn scan_schema(held: &SchemaRef, schema: &DFSchema) -> SchemaRef {
+pub(super) fn scan_schema(held: &SchemaRef, schema: &DFSchema) -> SchemaRef {
     let fields = held.fields().iter().enumerate().map(|(index, field)| {
         let nullable = schema.fields().get(index).is_none_or(|field| field.is_nullable());
         Field::new(format!("c{index}"), field.data_type().clone(), nullable).with_metadata(field.metadata().clone())
@@ -245,7 +245,7 @@ fn scan_schema(held: &SchemaRef, schema: &DFSchema) -> SchemaRef {
 }
 
 /// The columns of `rows`, by position, under the names by which the plan above knows them.
-fn named_as(rows: LogicalPlan, schema: &DFSchema) -> Result<LogicalPlan, DataFusionError> {
+pub(super) fn named_as(rows: LogicalPlan, schema: &DFSchema) -> Result<LogicalPlan, DataFusionError> {
     if rows.schema().columns() == schema.columns() {
         return Ok(rows);
     }

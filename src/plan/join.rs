@@ -8,7 +8,7 @@ use datafusion::logical_expr::{Expr, Join, LogicalPlan};
 use datafusion::physical_expr::expressions::Column;
 
 use super::lower::{Lowering, Recipe};
-use super::stream::{Scalar, Stream, schema_of, words};
+use super::stream::{Scalar, Stream, own_columns, schema_of, words};
 use crate::dataflow::operators::{self, JoinOn, OuterKind, SemiKind};
 use crate::dataflow::{Class, Edge, MakeOperator, Predicate, Route};
 use crate::error::SqlResult;
@@ -41,8 +41,8 @@ impl Lowering<'_> {
         }
     }
 
-    /// The rows of an input with its key expressions as columns.
-    fn side<'a>(&mut self, plan: &'a LogicalPlan, keys: &[Expr]) -> SqlResult<Side<'a>> {
+    /// A node of a plan's rows with key expressions as columns, and which columns these are.
+    pub fn keyed_node(&mut self, plan: &LogicalPlan, keys: &[Expr]) -> SqlResult<(usize, Vec<usize>)> {
         let stream = self.stream(plan)?;
         let schema = plan.schema();
         let keys: Vec<Scalar> = keys.iter().map(|key| self.scalar(key, schema)).collect::<SqlResult<_>>()?;
@@ -62,7 +62,12 @@ impl Lowering<'_> {
         }
         let stream = if stream.would_compute_twice(&columns) { self.settled(stream) } else { stream };
         let stream = stream.project(&columns, Arc::new(Schema::new(fields)));
-        Ok(Side { node: self.node(stream), key: places, plan })
+        Ok((self.node(stream), places))
+    }
+
+    fn side<'p>(&mut self, plan: &'p LogicalPlan, keys: &[Expr]) -> SqlResult<Side<'p>> {
+        let (node, key) = self.keyed_node(plan, keys)?;
+        Ok(Side { node, key, plan })
     }
 
     fn joined(&mut self, join: &Join, kind: Kind, left: &Side, right: &Side) -> SqlResult<Stream> {
@@ -163,11 +168,6 @@ fn shown_columns(join: &Join, kind: Kind, left: &Side, right: &Side, first_right
     };
     debug_assert_eq!(join.schema.fields().len(), lefts + added, "a join shows the columns of its sides");
     (0..lefts).chain(first_right..first_right + added).collect()
-}
-
-fn own_columns(schema: &SchemaRef) -> Vec<Scalar> {
-    let columns = schema.fields().iter().enumerate();
-    columns.map(|(index, field)| Arc::new(Column::new(field.name(), index)) as Scalar).collect()
 }
 
 fn words_of(kind: Kind) -> (&'static str, &'static str) {

@@ -23,7 +23,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
 use super::{Data, InputRelation, Inputs, RunContext, lower, run, snapshot_table};
-use crate::dataflow::{Graph, NodeKind, Operator, Route};
+use crate::dataflow::{Class, Graph, NodeKind, Operator, Route};
 use crate::error::SqlError;
 use crate::functions::{self, StatementContext};
 use crate::state::{Arrangement, worker_of};
@@ -325,6 +325,14 @@ fn compare(sql: &str, seed: u64, step: u64, graph: &Graph, kept: &Delta, expecte
             assert_eq!(pretty_delta(kept), pretty_delta(&expected), "{}", place());
         }
     }
+}
+
+fn worst_class(graph: &Graph) -> Class {
+    let class = |node: &crate::dataflow::Node| match &node.kind {
+        NodeKind::Operator(recipe) => recipe.class,
+        _ => Class::Linear,
+    };
+    graph.nodes.iter().map(class).max().expect("a graph has a node")
 }
 
 fn explained(graph: &Graph) -> String {

@@ -7,13 +7,12 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
-use datafusion::execution::SessionState;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, Filter, LogicalPlan, Projection, SubqueryAlias, TableScan, Union, Volatility};
 use datafusion::physical_expr::create_physical_expr;
 
 use super::fallback::Part;
-use super::rewrite::{normalize_in, state};
+use super::rewrite::{normalize, state};
 use super::stream::{Scalar, Stream, filler, schema_of, words};
 use super::{InputRelation, Inputs};
 use crate::dataflow::operators::{self, FilterProject};
@@ -25,10 +24,9 @@ use crate::functions::errors::sql_error;
 ///
 /// Refuses only what DataFusion itself cannot run, and volatile functions, whose value no later step could repeat.
 pub fn lower(plan: &LogicalPlan, inputs: &dyn Inputs) -> SqlResult<Graph> {
-    let state = state();
-    let plan = normalize_in(&state, plan.clone()).map_err(|error| sql_error(&error))?;
+    let plan = normalize(plan.clone())?;
     refuse_volatile(&plan)?;
-    let mut lowering = Lowering { inputs, state, nodes: Vec::new(), parts: HashMap::new(), done: HashMap::new() };
+    let mut lowering = Lowering { inputs, nodes: Vec::new(), parts: HashMap::new(), done: HashMap::new() };
     let stream = lowering.stream(&plan)?;
     let root = lowering.root(stream);
     Ok(lowering.finish(root))
@@ -37,7 +35,6 @@ pub fn lower(plan: &LogicalPlan, inputs: &dyn Inputs) -> SqlResult<Graph> {
 /// The dataflow as far as it is built.
 pub(super) struct Lowering<'a> {
     pub inputs: &'a dyn Inputs,
-    pub state: SessionState,
     pub nodes: Vec<Node>,
     /// What the nodes of class recompute run, so that one that reads another can run both at once.
     pub parts: HashMap<usize, Part>,
@@ -69,7 +66,7 @@ impl Lowering<'_> {
             LogicalPlan::Aggregate(aggregate) => self.aggregate(plan, aggregate),
             LogicalPlan::Distinct(_) => self.recompute(plan),
             LogicalPlan::Join(join) => self.join(plan, join),
-            LogicalPlan::Window(_) => self.recompute(plan),
+            LogicalPlan::Window(window) => self.window(plan, window),
             LogicalPlan::Limit(_) => self.recompute_ordered(plan),
             // A relation has no order, and a sort that cuts is below a Limit.
             LogicalPlan::Sort(sort) if sort.fetch.is_none() => self.stream(&sort.input),
@@ -190,8 +187,7 @@ impl Lowering<'_> {
 
     pub fn scalar(&self, expression: &Expr, schema: &DFSchema) -> SqlResult<Scalar> {
         let context = PhysicalPlanningContext::default();
-        create_physical_expr(expression, schema, self.state.execution_props(), &context)
-            .map_err(|error| sql_error(&error))
+        create_physical_expr(expression, schema, state().execution_props(), &context).map_err(|error| sql_error(&error))
     }
 
     /// The stream as the plain rows of a node.
@@ -264,7 +260,7 @@ impl Lowering<'_> {
     }
 
     /// Whether the plan's own expressions can be lowered one by one: no subqueries, no clock.
-    fn has_rule(&self, plan: &LogicalPlan) -> bool {
+    pub fn has_rule(&self, plan: &LogicalPlan) -> bool {
         let mut plain = true;
         let visited = plan.apply_expressions(|expression| {
             expression.apply(|part| {

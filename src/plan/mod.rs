@@ -4,6 +4,7 @@ mod aggregate;
 mod explain;
 mod fallback;
 mod join;
+mod keyed;
 mod lower;
 mod not_in;
 mod recompute;

@@ -52,13 +52,38 @@ pub fn run(plan: &LogicalPlan, data: &dyn Data, context: &RunContext) -> SqlResu
         let state = state_for(context)?;
         let plan = functions::fix_context(with_tables(plan.clone(), &|table| data.table(table))?, &context.statement)?;
         let physical = create_physical(&state, &normalize_in(&state, plan)?)?;
-        execute_stream(physical, state.task_ctx())
+        execute_stream(physical, task_context(&state))
     };
     run().map_err(|error| sql_error(&error))
 }
 
-fn state_for(context: &RunContext) -> Result<SessionState> {
-    let mut builder = SessionStateBuilder::new_from_existing(state());
+/// The state for a run. Making one costs more than a point read, so the last one is kept for runs like it.
+fn state_for(context: &RunContext) -> Result<Arc<SessionState>> {
+    static LAST: Mutex<Option<(RunLike, Arc<SessionState>)>> = Mutex::new(None);
+    let like = RunLike {
+        memory: context.memory.as_ref().map(|pool| Arc::as_ptr(pool) as *const () as usize),
+        partitions: context.partitions,
+        time_zone: context.statement.time_zone.clone(),
+    };
+    let mut last = LAST.lock().expect("no holder of the lock panics");
+    if let Some((_, state)) = last.as_ref().filter(|(known, _)| *known == like) {
+        return Ok(state.clone());
+    }
+    let state = Arc::new(make_state(context)?);
+    *last = Some((like, state.clone()));
+    Ok(state)
+}
+
+/// What of a run's context its state depends on. The state holds the memory pool, so its address is not used again.
+#[derive(PartialEq)]
+struct RunLike {
+    memory: Option<usize>,
+    partitions: usize,
+    time_zone: String,
+}
+
+fn make_state(context: &RunContext) -> Result<SessionState> {
+    let mut builder = SessionStateBuilder::new_from_existing(state().clone());
     if let Some(pool) = &context.memory {
         builder = builder.with_runtime_env(RuntimeEnvBuilder::new().with_memory_pool(pool.clone()).build_arc()?);
     }
@@ -74,6 +99,12 @@ fn state_for(context: &RunContext) -> Result<SessionState> {
 /// Physical planning is `async` only in name here: scans of tables in memory never wait.
 fn create_physical(state: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
     futures::executor::block_on(state.query_planner().create_physical_plan(plan, state))
+}
+
+/// What running needs of a state, without its lists of functions.
+fn task_context(state: &SessionState) -> Arc<TaskContext> {
+    let context = TaskContext::default().with_session_config(state.config().clone());
+    Arc::new(context.with_runtime(state.runtime_env().clone()))
 }
 
 /// Puts table providers behind the scans, also in subqueries.
@@ -132,7 +163,8 @@ impl SubPlan {
         };
         let plan = with_tables(self.plan.clone(), &find)?;
         let (reads_clock, schema) = (self.reads_clock, self.schema.clone());
-        Ok(Computation { plan, inputs: tables, reads_clock, schema, state: state(), physical: Mutex::default() })
+        let task = task_context(state());
+        Ok(Computation { plan, inputs: tables, reads_clock, schema, task, physical: Mutex::default() })
     }
 }
 
@@ -142,7 +174,7 @@ pub(super) struct Computation {
     inputs: Vec<Arc<InputTable>>,
     reads_clock: bool,
     schema: SchemaRef,
-    state: SessionState,
+    task: Arc<TaskContext>,
     /// Locked while the tables are in use.
     physical: Mutex<Option<Arc<dyn ExecutionPlan>>>,
 }
@@ -157,7 +189,7 @@ impl Compute for Computation {
                 None => self.create_physical(now)?,
             };
             *physical = Some(plan.clone()).filter(|_| !self.reads_clock);
-            let batches = wait_for(collect(plan, self.state.task_ctx()))?;
+            let batches = wait_for(collect(plan, self.task.clone()))?;
             batches.iter().map(|batch| self.fitted(batch)).collect()
         };
         let result = run().map_err(|error| DataError::from(sql_error(&error)));
@@ -172,7 +204,7 @@ impl Computation {
         if self.reads_clock {
             plan = functions::fix_context(plan, &StatementContext { now, ..StatementContext::default() })?;
         }
-        create_physical(&self.state, &optimize_in(&self.state, plan)?)
+        create_physical(state(), &optimize_in(state(), plan)?)
     }
 
     /// Some functions give another string or list layout at run time than their plan says.

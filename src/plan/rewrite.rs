@@ -5,11 +5,14 @@
 
 use std::sync::{Arc, LazyLock};
 
+use chrono::{DateTime, Utc};
+use datafusion::common::alias::AliasGenerator;
+use datafusion::config::ConfigOptions;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SessionState;
+use datafusion::execution::registry::FunctionRegistry;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::optimizer::OptimizerRule;
 use datafusion::optimizer::analyzer::{Analyzer, AnalyzerRule};
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
@@ -30,6 +33,7 @@ use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggreg
 use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
+use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
 use super::not_in::CorrelatedNotIn;
 use super::subquery::{OneRow, TruthValue};
@@ -40,11 +44,14 @@ use crate::functions::errors::sql_error;
 
 /// Brings a bound plan into normal form. Doing it twice changes nothing more.
 pub fn normalize(plan: LogicalPlan) -> SqlResult<LogicalPlan> {
-    normalize_in(&state(), plan).map_err(|error| sql_error(&error))
+    normalize_in(state(), plan).map_err(|error| sql_error(&error))
 }
 
 pub(super) fn normalize_in(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
-    ties::settle(state.optimize(&plan)?)
+    let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
+    // Names of its own for each plan, so that EXPLAIN shows the same text each time.
+    let surroundings = Surroundings { state, aliases: Arc::default() };
+    ties::settle(state.optimizer().optimize(plan, &surroundings, |_, _| {})?)
 }
 
 /// Optimizes a part of a plan that is in normal form already, so that the analyzer must not see it again.
@@ -52,8 +59,32 @@ pub(super) fn optimize_in(state: &SessionState, plan: LogicalPlan) -> Result<Log
     state.optimizer().optimize(plan, state, |_, _| {})
 }
 
+struct Surroundings<'a> {
+    state: &'a SessionState,
+    aliases: Arc<AliasGenerator>,
+}
+
+impl OptimizerConfig for Surroundings<'_> {
+    /// Without it no rule puts a constant for `now()`.
+    fn query_execution_start_time(&self) -> Option<DateTime<Utc>> {
+        None
+    }
+
+    fn alias_generator(&self) -> &Arc<AliasGenerator> {
+        &self.aliases
+    }
+
+    fn options(&self) -> Arc<ConfigOptions> {
+        self.state.config_options().clone()
+    }
+
+    fn function_registry(&self) -> Option<&dyn FunctionRegistry> {
+        Some(self.state)
+    }
+}
+
 /// DataFusion with Headwater's functions and rules, and one partition: the state in which views are planned and run.
-pub(super) fn state() -> SessionState {
+pub(super) fn state() -> &'static SessionState {
     static STATE: LazyLock<SessionState> = LazyLock::new(|| {
         let mut state = SessionStateBuilder::new_from_existing(functions::session_state())
             .with_analyzer_rules(analyzer_rules())
@@ -66,7 +97,7 @@ pub(super) fn state() -> SessionState {
         options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
         state
     });
-    STATE.clone()
+    &STATE
 }
 
 fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {

@@ -27,9 +27,7 @@ pub(super) struct Stream {
 impl Stream {
     /// The rows of a node as they are; a node of no columns in the plan has one in the dataflow, which is left out.
     pub fn of(node: usize, schema: SchemaRef) -> Self {
-        let columns = schema.fields().iter().enumerate();
-        let columns = columns.map(|(index, field)| Arc::new(Column::new(field.name(), index)) as Scalar).collect();
-        Self { node, predicate: None, columns, schema }
+        Self { node, predicate: None, columns: own_columns(&schema), schema }
     }
 
     /// The rows for which one more predicate, over this stream's columns, is true.
@@ -94,6 +92,12 @@ impl Stream {
         };
         self.columns.len() == width && self.columns.iter().enumerate().all(same)
     }
+}
+
+/// Each column of a schema.
+pub(super) fn own_columns(schema: &SchemaRef) -> Vec<Scalar> {
+    let columns = schema.fields().iter().enumerate();
+    columns.map(|(index, field)| Arc::new(Column::new(field.name(), index)) as Scalar).collect()
 }
 
 /// The Arrow schema of a plan's rows, without its tables' names. Every column may be NULL: what a plan knows about

@@ -4,6 +4,31 @@ use super::check;
 
 const CASES: u64 = 3;
 
+/// Shapes that have rules of their own must not fall back.
+#[test]
+fn common_shapes_are_not_recomputed() {
+    let world = super::World::new();
+    let class = |sql: &str| super::worst_class(&super::lower(&world.plan(sql), &world).expect(sql));
+    let keyed = [
+        "SELECT a, count(*) AS n, sum(b) AS s, avg(n) AS m, min(s) AS lo, max(x) AS hi, bool_and(f) AS al FROM t GROUP BY a",
+        "SELECT count(*) AS n, count(DISTINCT s) AS d, sum(b) FILTER (WHERE f) AS sf FROM t",
+        "SELECT DISTINCT a FROM t",
+        "SELECT t.a, u.c FROM t LEFT JOIN u ON t.a = u.a AND t.b > u.c",
+        "SELECT a FROM t WHERE a NOT IN (SELECT k FROM w)",
+        "SELECT a, EXISTS (SELECT 1 FROM u WHERE u.a = t.a) AS e FROM t",
+        "SELECT a FROM t WHERE b > (SELECT avg(c) FROM u WHERE u.a = t.a)",
+        "SELECT a FROM t INTERSECT SELECT a FROM u",
+    ];
+    keyed.iter().for_each(|sql| assert_eq!(class(sql), crate::dataflow::Class::Keyed, "{sql}"));
+    let by_key = [
+        "SELECT a, b, rank() OVER (PARTITION BY a ORDER BY b) AS r FROM t",
+        "SELECT a, b, sum(b) OVER (PARTITION BY a + 1 ORDER BY b) AS r FROM t",
+        "SELECT a, string_agg(s, ',') AS l FROM t GROUP BY a",
+        "SELECT DISTINCT ON (a) a, b FROM t ORDER BY a, b",
+    ];
+    by_key.iter().for_each(|sql| assert_eq!(class(sql), crate::dataflow::Class::KeyedRecompute, "{sql}"));
+}
+
 fn check_all(queries: &[&str]) {
     queries.iter().for_each(|sql| check(sql, CASES));
 }
@@ -151,5 +176,7 @@ fn plan_law_of_recursion_time_and_the_rest() {
         "SELECT * FROM generate_series(1, 3) AS g(i)",
         "SELECT t.a, g.i FROM t JOIN generate_series(1, 3) AS g(i) ON t.a = g.i",
         "SELECT a FROM t WHERE a > 0 LIMIT 0",
+        "SELECT a FROM t WHERE ts < now() - INTERVAL '1 day'",
+        "SELECT count(*) AS n FROM t WHERE ts > now() - INTERVAL '1 day'",
     ]);
 }
