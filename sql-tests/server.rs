@@ -121,7 +121,7 @@ fn spawn(folder: &Path, port: u16, http_port: u16, workers: usize) -> Result<Chi
 
 fn allowed_paths(folder: &Path) -> String {
     let files = folder.join("files").display().to_string();
-    needs::flights().map_or(files.clone(), |flights| format!("{files},{}", flights.display()))
+    needs::flights().map_or(files.clone(), |flights| format!("{files}:{}", flights.display()))
 }
 
 fn free_port() -> Result<u16, String> {

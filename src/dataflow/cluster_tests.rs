@@ -1,9 +1,9 @@
-//! The same dataflows over two Timely processes on loopback: nothing in this room knows that there is only one.
+//! The same dataflows, with exchange, aggregate and join, over two Timely processes on loopback: nothing in this room knows that there is only one.
 
 use std::net::TcpListener;
 use std::process::{Child, Command as Process, Stdio};
 
-use super::tests::{Engine, TABLE, UPPER, VIEW, install_all};
+use super::tests::{Engine, PAIRS, TABLE, UPPER, VIEW, install_all};
 use super::*;
 
 /// Set for the child processes: `process,address,address`.
@@ -30,7 +30,7 @@ fn rows(engine: &Engine) -> Vec<String> {
         let rows = engine.rows(relation);
         rows.lines().map(|line| format!("{relation} {line}")).collect::<Vec<_>>()
     };
-    [TABLE, VIEW, UPPER].into_iter().flat_map(lines).collect()
+    [TABLE, VIEW, UPPER, PAIRS].into_iter().flat_map(lines).collect()
 }
 
 #[test]

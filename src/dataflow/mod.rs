@@ -10,6 +10,8 @@ mod exchange;
 mod expr;
 mod graph;
 mod host;
+#[cfg(test)]
+mod hosted_law;
 mod install;
 #[cfg(test)]
 mod law;

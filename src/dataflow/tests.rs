@@ -7,6 +7,7 @@ use std::sync::mpsc::Receiver;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{Int64Type, SchemaRef};
 
+use super::operators::{Join, JoinOn};
 use super::*;
 use crate::error::SqlState;
 use crate::state::{Arrangement, Run};
@@ -17,6 +18,7 @@ use crate::zset::{
 pub(super) const TABLE: RelationId = RelationId(1);
 pub(super) const VIEW: RelationId = RelationId(2);
 pub(super) const UPPER: RelationId = RelationId(3);
+pub(super) const PAIRS: RelationId = RelationId(4);
 
 /// `SELECT k, count(*) GROUP BY k`, or `SELECT count(*)` without a key: small enough to trust by reading.
 struct Count {
@@ -113,10 +115,14 @@ fn schema(columns: &str) -> SchemaRef {
 }
 
 fn node(kind: NodeKind, inputs: Vec<Edge>, columns: &str) -> Node {
-    Node { kind, inputs, schema: schema(columns), append_only: false }
+    node_of(kind, inputs, schema(columns))
 }
 
-fn operator(make: impl Fn() -> Box<dyn Operator> + Send + Sync + 'static) -> NodeKind {
+pub(super) fn node_of(kind: NodeKind, inputs: Vec<Edge>, schema: SchemaRef) -> Node {
+    Node { kind, inputs, schema, append_only: false }
+}
+
+pub(super) fn operator(make: impl Fn() -> Box<dyn Operator> + Send + Sync + 'static) -> NodeKind {
     let recipe = OperatorRecipe {
         name: "test",
         class: Class::Keyed,
@@ -127,7 +133,7 @@ fn operator(make: impl Fn() -> Box<dyn Operator> + Send + Sync + 'static) -> Nod
     NodeKind::Operator(recipe)
 }
 
-fn edge(from: usize, route: Route) -> Edge {
+pub(super) fn edge(from: usize, route: Route) -> Edge {
     Edge { from, route }
 }
 
@@ -154,6 +160,23 @@ fn counts() -> Graph {
     }
 }
 
+/// `SELECT a.k, count(*) FROM v AS a JOIN v AS b ON a.n = b.n GROUP BY a.k`, by the engine's own join.
+fn pairs() -> Graph {
+    let (one, both) = ("k BIGINT, n BIGINT", "k BIGINT, n BIGINT, k2 BIGINT, n2 BIGINT");
+    let join = move || -> Box<dyn Operator> {
+        let on = JoinOn { left: vec![1], right: vec![1], null_equals_null: false, residual: None };
+        Box::new(Join::new(on, &schema(one), &schema(one), schema(both)))
+    };
+    let by_n = || edge(0, Route::ByKey(vec![1]));
+    Graph {
+        nodes: vec![
+            node(NodeKind::Relation(VIEW), vec![], one),
+            node(operator(join), vec![by_n(), by_n()], both),
+            node(count_by(vec![0], both, one), vec![edge(1, Route::ByKey(vec![0]))], one),
+        ],
+    }
+}
+
 /// `SELECT count(*) FROM v`.
 fn total() -> Graph {
     Graph {
@@ -168,7 +191,7 @@ fn install(relation: RelationId, graph: Graph) -> Command {
     install_with(relation, graph, true, Start::Hydrate(HashMap::new()))
 }
 
-fn install_with(relation: RelationId, graph: Graph, keep: bool, start: Start) -> Command {
+pub(super) fn install_with(relation: RelationId, graph: Graph, keep: bool, start: Start) -> Command {
     let key = (0..graph.schema().fields().len()).collect();
     Command::Install(Arc::new(Install { relation, graph, keep, key, start }))
 }
@@ -178,9 +201,9 @@ pub(super) struct Engine {
     workers: Workers,
     reports: Receiver<Report>,
     count: usize,
-    step: u64,
+    pub(super) step: u64,
     /// All rows, by adding up deltas.
-    sums: BTreeMap<RelationId, Delta>,
+    pub(super) sums: BTreeMap<RelationId, Delta>,
     /// All rows, by the newest snapshots of each worker.
     newest: BTreeMap<(RelationId, usize), Delta>,
 }
@@ -195,11 +218,11 @@ impl Engine {
         Self { workers, reports, count, step: 0, sums: BTreeMap::new(), newest: BTreeMap::new() }
     }
 
-    fn send(&self, command: Command) {
+    pub(super) fn send(&self, command: Command) {
         self.workers.send(&command);
     }
 
-    fn feed(&mut self, deltas: Vec<(RelationId, Delta)>) {
+    pub(super) fn feed(&mut self, deltas: Vec<(RelationId, Delta)>) {
         self.feed_only(deltas);
         self.await_step();
     }
@@ -249,7 +272,7 @@ impl Engine {
         sum
     }
 
-    fn save(&self) -> Vec<SavedPart> {
+    pub(super) fn save(&self) -> Vec<SavedPart> {
         self.send(Command::Save);
         let mut all = Vec::new();
         for _ in 0..self.count {
@@ -264,7 +287,7 @@ impl Engine {
 }
 
 pub(super) fn install_all(engine: &Engine) {
-    [(TABLE, table()), (VIEW, counts()), (UPPER, total())]
+    [(TABLE, table()), (VIEW, counts()), (UPPER, total()), (PAIRS, pairs())]
         .into_iter()
         .for_each(|(id, graph)| engine.send(install(id, graph)));
 }
@@ -288,6 +311,7 @@ fn a_row_walks_through_a_view_on_a_view() {
         assert_eq!(engine.rows(TABLE), "+1 | 1 | 10\n+1 | 1 | 11\n+1 | 3 | 30\n+1 | 4 | 40");
         assert_eq!(engine.rows(VIEW), "+1 | 1 | 2\n+1 | 3 | 1\n+1 | 4 | 1");
         assert_eq!(engine.rows(UPPER), "+1 | 3");
+        assert_eq!(engine.rows(PAIRS), "+1 | 1 | 1\n+1 | 3 | 2\n+1 | 4 | 2");
     });
 }
 
@@ -338,7 +362,7 @@ fn a_dropped_view_is_gone_and_the_rest_goes_on() {
     on_any_number_of_workers(|engine| {
         install_all(engine);
         engine.table("+1 | 1 | 1");
-        engine.send(Command::Drop(vec![UPPER, VIEW]));
+        engine.send(Command::Drop(vec![UPPER, VIEW, PAIRS]));
         engine.table("+1 | 2 | 2");
         assert_eq!(engine.rows(VIEW), "+1 | 1 | 1", "what was last reported");
         engine.send(install(RelationId(7), counts()));
@@ -352,7 +376,7 @@ fn a_dropped_view_is_gone_and_the_rest_goes_on() {
 fn state_saved_by_some_workers_is_loaded_by_others() {
     for (before, after) in [(1, 1), (1, 3), (4, 1), (2, 4), (4, 3)] {
         let mut engine = Engine::start(before);
-        let graphs = || [(TABLE, table()), (VIEW, counts()), (UPPER, total())];
+        let graphs = || [(TABLE, table()), (VIEW, counts()), (UPPER, total()), (PAIRS, pairs())];
         graphs().into_iter().for_each(|(id, graph)| engine.send(install(id, graph)));
         let rows: String = (0..50).map(|row| format!("+1 | {} | {row}\n", row % 20)).collect();
         engine.table(&rows);
@@ -367,7 +391,7 @@ fn state_saved_by_some_workers_is_loaded_by_others() {
         let change = "-1 | 1 | 1\n-1 | 1 | 21\n-1 | 1 | 41\n+1 | 99 | 99\n-1 | 13 | 33";
         engine.table(change);
         later.table(change);
-        for relation in [TABLE, VIEW, UPPER] {
+        for relation in [TABLE, VIEW, UPPER, PAIRS] {
             let sum = &later.sums[&relation];
             let sum = pretty_delta(&Delta::new(consolidate(&sum.oks), sum.errs.clone()));
             assert_eq!(sum, engine.rows(relation), "{relation} from {before} to {after} workers");
