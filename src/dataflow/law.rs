@@ -23,7 +23,7 @@ use crate::state::{Run, range_of};
 use crate::zset::{DataError, Delta, ErrorRows, Moment, PgType, Rows, Step, Weight, parse_rows, pretty_delta};
 
 /// Random cases for each operator.
-const CASES: u64 = 1_000;
+pub(crate) const CASES: u64 = 1_000;
 
 /// Makes the operator under test.
 pub(crate) type Make<'a> = &'a dyn Fn() -> Box<dyn Operator>;
@@ -143,9 +143,14 @@ impl Input {
 /// Checks the law on random cases. `naive` gives the whole output for whole inputs; error rows of inputs, which every
 /// operator passes on, are added to its answer here.
 pub(crate) fn check_law(make: Make, inputs: &[Input], naive: &dyn Fn(&[Table]) -> Table) {
+    check_law_in(CASES, make, inputs, naive);
+}
+
+/// The same for one of several variants of an operator, which share its cases.
+pub(crate) fn check_law_in(cases: u64, make: Make, inputs: &[Input], naive: &dyn Fn(&[Table]) -> Table) {
     let replayed = std::env::var("HEADWATER_SEED").ok().map(|seed| seed.parse::<u64>().expect("a seed is a number"));
     let first = replayed.unwrap_or_else(|| rand::random::<u64>() >> 16);
-    let cases = if replayed.is_some() { 1 } else { CASES };
+    let cases = if replayed.is_some() { 1 } else { cases };
     for seed in first..first + cases {
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check_case(seed, make, inputs, naive)));
         if let Err(panic) = outcome {

@@ -81,7 +81,7 @@ impl Lowering<'_> {
         };
         let (left_held, right_held) = (self.nodes[left.node].schema.clone(), self.nodes[right.node].schema.clone());
         let held = held_columns(kind, &left_held, &right_held);
-        let one_worker = matches!(kind, Kind::Semi(SemiKind::NullAwareAnti));
+        let one_worker = matches!(kind, Kind::Semi(SemiKind::NullAwareAnti | SemiKind::NullAwareMark));
         let route = |key: &[usize]| Route::ByKey(if one_worker { Vec::new() } else { key.to_vec() });
         let edges = vec![
             Edge { from: left.node, route: route(&left.key) },
@@ -121,6 +121,9 @@ fn kind_of(join: &Join) -> Option<(Kind, bool)> {
         JoinType::LeftAnti if join.null_aware => {
             (join.on.len() == 1 && join.filter.is_none()).then_some((semi(SemiKind::NullAwareAnti), false))
         }
+        JoinType::LeftMark if join.null_aware => {
+            (join.on.len() == 1 && join.filter.is_none()).then_some((semi(SemiKind::NullAwareMark), false))
+        }
         _ if join.null_aware => None,
         JoinType::Inner => Some((Kind::Inner, false)),
         JoinType::Left => Some((Kind::Outer(OuterKind::Left), false)),
@@ -151,7 +154,7 @@ fn held_columns(kind: Kind, left: &SchemaRef, right: &SchemaRef) -> SchemaRef {
     let mark = [Arc::new(Field::new("mark", DataType::Boolean, true))];
     let added: &[Arc<Field>] = match kind {
         Kind::Inner | Kind::Outer(_) => right.fields(),
-        Kind::Semi(SemiKind::Mark) => &mark,
+        Kind::Semi(SemiKind::Mark | SemiKind::NullAwareMark) => &mark,
         Kind::Semi(_) => &[],
     };
     let fields = left.fields().iter().chain(added).map(|field| field.as_ref().clone().with_nullable(true));
@@ -163,7 +166,7 @@ fn shown_columns(join: &Join, kind: Kind, left: &Side, right: &Side, first_right
     let (lefts, rights) = (left.plan.schema().fields().len(), right.plan.schema().fields().len());
     let added = match kind {
         Kind::Inner | Kind::Outer(_) => rights,
-        Kind::Semi(SemiKind::Mark) => 1,
+        Kind::Semi(SemiKind::Mark | SemiKind::NullAwareMark) => 1,
         Kind::Semi(_) => 0,
     };
     debug_assert_eq!(join.schema.fields().len(), lefts + added, "a join shows the columns of its sides");
@@ -179,7 +182,9 @@ fn words_of(kind: Kind) -> (&'static str, &'static str) {
         Kind::Semi(SemiKind::Semi) => ("semi join", "the rows of the first input by key, the keys of the second"),
         Kind::Semi(SemiKind::Anti) => ("anti join", "the rows of the first input by key, the keys of the second"),
         Kind::Semi(SemiKind::NullAwareAnti) => ("not in", "the rows of the first input by key, the keys of the second"),
-        Kind::Semi(SemiKind::Mark) => ("mark join", "the rows of the first input by key, the keys of the second"),
+        Kind::Semi(SemiKind::Mark | SemiKind::NullAwareMark) => {
+            ("mark join", "the rows of the first input by key, the keys of the second")
+        }
     }
 }
 

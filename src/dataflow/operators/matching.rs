@@ -110,7 +110,7 @@ pub(super) struct Side {
 
 /// What a side held at one moment.
 pub(super) struct SideSnapshot {
-    pub rows: Option<Snapshot>,
+    rows: Option<Snapshot>,
     counts: Option<Snapshot>,
 }
 
@@ -174,7 +174,7 @@ impl Side {
 }
 
 impl SideSnapshot {
-    fn rows(&self) -> &Snapshot {
+    pub(super) fn rows(&self) -> &Snapshot {
         self.rows.as_ref().expect("the join keeps the rows of this side")
     }
 
