@@ -43,12 +43,20 @@ pub struct FileSource {
     target: Target,
     allowed: AllowedPaths,
     at: FilesAt,
-    until: Option<FilesAt>,
+    until: Option<Until>,
     /// Files to read next.
     queue: VecDeque<PathBuf>,
     current: Option<(PathBuf, Reader)>,
     /// The length at which a file had no complete line left.
     exhausted: HashMap<PathBuf, u64>,
+}
+
+/// Where a source that reads again has to stop.
+struct Until {
+    /// As it was given; what the source says when it has got there.
+    position: Position,
+    /// The end in each file, by the name that the file has today.
+    files: BTreeMap<String, FileAt>,
 }
 
 enum Reader {
@@ -78,6 +86,18 @@ fn nothing_matches(settings: &FileSettings) -> SqlError {
     SqlError::new(SqlState::UNDEFINED_FILE, message)
 }
 
+/// The same places by the names that the files have now, since files that are followed may be renamed.
+fn named_as_today(places: BTreeMap<String, FileAt>, files: &[PathBuf]) -> BTreeMap<String, FileAt> {
+    let inode = |path: &PathBuf| fs::metadata(path).map_or(0, |metadata| metadata.ino());
+    let today: Vec<(String, u64)> = files.iter().map(|path| (key(path), inode(path))).collect();
+    let name_today = |name: &str, at: &FileAt| {
+        let same = today.iter().find(|(other, inode)| other == name && *inode == at.inode);
+        let renamed = || today.iter().find(|(_, inode)| *inode == at.inode);
+        same.or_else(renamed).map_or(name.to_string(), |(today, _)| today.clone())
+    };
+    places.into_iter().map(|(name, at)| (name_today(&name, &at), at)).collect()
+}
+
 fn parse_position(position: &Position) -> SqlResult<FilesAt> {
     let parsed = serde_json::from_value(position.clone());
     parsed.map_err(|_| SqlError::internal(format!("{position} is no position of a source of files")))
@@ -88,14 +108,13 @@ impl FileSource {
         let settings = FileSettings::read(Side::Source, &spec.options)?;
         let target = Target::new(spec.schema.clone(), settings.on_error);
         let at = spec.from.as_ref().map(parse_position).transpose()?;
-        let until = spec.until.as_ref().map(parse_position).transpose()?;
         let is_new = at.is_none();
         let mut source = FileSource {
             settings,
             target,
             allowed: spec.allowed_paths.clone(),
             at: at.unwrap_or_default(),
-            until,
+            until: None,
             queue: VecDeque::new(),
             current: None,
             exhausted: HashMap::new(),
@@ -113,8 +132,24 @@ impl FileSource {
             let first = source.open_file(first)?;
             drop(first);
         }
+        if let Some(position) = &spec.until {
+            let ends = parse_position(position)?;
+            source.until = Some(Until { position: position.clone(), files: named_as_today(ends.files, &files) });
+            source.at.files = named_as_today(std::mem::take(&mut source.at.files), &files);
+        }
         source.enqueue(files);
         Ok(source)
+    }
+
+    /// Where the source stands. One that reads again is where it should be only when every file was read so far.
+    fn position(&self) -> Position {
+        let is_there = |(name, end): (&String, &FileAt)| {
+            end.offset == 0 || self.at.files.get(name).is_some_and(|at| at.offset == end.offset)
+        };
+        match &self.until {
+            Some(until) if self.is_finished() && until.files.iter().all(is_there) => until.position.clone(),
+            _ => serde_json::to_value(&self.at).expect("a position is plain data"),
+        }
     }
 
     /// Puts the files in line that have something left to read.
@@ -317,11 +352,10 @@ impl Source for FileSource {
         }
         let rows = concat_batches(&self.target.schema, &gathered.parts)
             .map_err(|error| SqlError::internal(format!("pieces of a file do not fit together: {error}")))?;
-        let position = serde_json::to_value(&self.at).expect("a position is plain data");
         Ok(Polled {
             rows,
             dead_letters: gathered.dead_letters,
-            position,
+            position: self.position(),
             finished: self.is_finished(),
             bytes: gathered.bytes,
             wait: None,

@@ -109,7 +109,37 @@ async fn files_are_read_in_order_and_from_any_position() {
         let until = SourceSpec { from: None, until: Some(position.clone()), ..case.spec.clone() };
         let begin = case.connector().open_source(&until).expect("opens").poll(ALL).await.expect("polls");
         assert_eq!((begin.rows, begin.finished), (whole.rows.slice(0, read + 1), true), "until {position}");
+        assert_eq!(&begin.position, position, "reading again ends exactly where it should");
+        case.spec.from = None;
     }
+}
+
+#[tokio::test]
+async fn what_was_followed_is_read_again_up_to_a_position_whatever_came_since() {
+    let mut case = Case::new("a int", "*.jsonl", &[("mode", "tail")]);
+    let mut source = case.open();
+    case.write("a.jsonl", "{\"a\":1}\n{\"a\":2}\n{\"a\":");
+    case.write("b.jsonl", "no json\n{\"a\":3}\n");
+    case.write("c.jsonl", "");
+    let first = source.poll(ALL).await.expect("polls");
+    case.append("a.jsonl", "4}\n");
+    let second = source.poll(ALL).await.expect("polls");
+    fs::rename(case.dir.path().join("b.jsonl"), case.dir.path().join("z.jsonl")).expect("renames");
+    case.append("z.jsonl", "{\"a\":5}\n");
+    case.write("d.jsonl", "{\"a\":6}\n");
+    case.spec.until = Some(first.position.clone());
+    let again = case.open().poll(ALL).await.expect("polls");
+    assert_eq!(case.show(&again).lines().take(3).collect::<Vec<_>>(), ["+1 | 1", "+1 | 2", "+1 | 3"]);
+    assert_eq!((again.finished, again.position, again.dead_letters.len()), (true, first.position.clone(), 1));
+    case.spec.from = Some(first.position);
+    case.spec.until = Some(second.position.clone());
+    let again = case.open().poll(ALL).await.expect("polls");
+    assert_eq!((case.show(&again), again.finished), ("+1 | 4".to_string(), true));
+    assert_eq!(again.position, second.position);
+    case.spec.from = None;
+    case.write("a.jsonl", "");
+    let lost = case.open().poll(ALL).await.expect("polls");
+    assert!(lost.finished && lost.position != second.position, "a file that was cut cannot be read again");
 }
 
 #[tokio::test]
