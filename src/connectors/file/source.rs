@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -35,6 +36,24 @@ struct FileAt {
     done: bool,
     /// Tells a file that was renamed from a new one.
     inode: u64,
+    /// Tells a file that was replaced from one that grew: inodes are used again.
+    head: Head,
+}
+
+/// The checksum of the first bytes of a file, of those that were read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Head {
+    length: u64,
+    checksum: u32,
+}
+
+const HEAD_BYTES: u64 = 1 << 10;
+
+/// What a file showed when it had no complete line left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Looked {
+    length: u64,
+    inode: u64,
 }
 
 /// The source.
@@ -47,8 +66,8 @@ pub struct FileSource {
     /// Files to read next.
     queue: VecDeque<PathBuf>,
     current: Option<(PathBuf, Reader)>,
-    /// The length at which a file had no complete line left.
-    exhausted: HashMap<PathBuf, u64>,
+    /// Files that had no complete line left; until they change they are left alone.
+    exhausted: HashMap<PathBuf, Looked>,
 }
 
 /// Where a source that reads again has to stop.
@@ -156,10 +175,14 @@ impl FileSource {
     fn enqueue(&mut self, files: Vec<PathBuf>) {
         for path in files {
             let Ok(metadata) = fs::metadata(&path) else { continue };
-            let at = self.follow(&path, metadata.ino(), metadata.len());
+            let looked = Looked { length: metadata.len(), inode: metadata.ino() };
+            if self.exhausted.get(&path) == Some(&looked) {
+                continue;
+            }
+            let at = self.follow(&path, looked);
             let has_more = match &self.until {
                 Some(until) => until.files.get(&key(&path)).is_some_and(|until| at.offset < until.offset),
-                None => !at.done && self.exhausted.get(&path) != Some(&metadata.len()),
+                None => !at.done,
             };
             if has_more {
                 self.queue.push_back(path);
@@ -168,18 +191,21 @@ impl FileSource {
     }
 
     /// Where reading stands in a file, which may have been renamed, replaced or cut since.
-    fn follow(&mut self, path: &Path, inode: u64, length: u64) -> FileAt {
+    fn follow(&mut self, path: &Path, found: Looked) -> FileAt {
         let follows = self.settings.mode == Mode::Tail && self.until.is_none();
-        let known = self.at.files.get(&key(path));
-        let is_same = |at: &FileAt| at.inode == inode && (self.is_packed(path) || length >= at.offset);
-        match known {
-            Some(at) if !follows || is_same(at) => return at.clone(),
+        match self.at.files.get(&key(path)) {
+            Some(at) if !follows => return at.clone(),
+            Some(at) if self.is_same(path, found, at) => {
+                let at = FileAt { inode: found.inode, ..at.clone() };
+                self.at.files.insert(key(path), at.clone());
+                return at;
+            }
             _ => {}
         }
         // Whatever stands under this name now is another file: perhaps one that had another name.
         let renamed = self.at.files.iter().find(|(old, at)| {
-            let is_gone = fs::metadata(old).map_or(true, |metadata| metadata.ino() != at.inode);
-            follows && at.inode == inode && is_gone
+            let is_gone = || fs::metadata(old).map_or(true, |metadata| metadata.ino() != at.inode);
+            follows && at.inode == found.inode && is_gone() && self.is_same(path, found, at)
         });
         let renamed = renamed.map(|(old, at)| (old.clone(), at.clone()));
         let at = match renamed {
@@ -187,11 +213,29 @@ impl FileSource {
                 self.at.files.remove(&old);
                 at
             }
-            None => FileAt { inode, ..FileAt::default() },
+            None => FileAt { inode: found.inode, ..FileAt::default() },
         };
-        self.exhausted.remove(path);
         self.at.files.insert(key(path), at.clone());
         at
+    }
+
+    /// True if the file at `path` is the one that was read up to `at`. A file with another inode is the same only if
+    /// enough of it is: a directory that was copied to another machine.
+    fn is_same(&self, path: &Path, found: Looked, at: &FileAt) -> bool {
+        if self.is_packed(path) {
+            return found.inode == at.inode;
+        }
+        found.length >= at.offset
+            && (found.inode == at.inode || at.head.length == HEAD_BYTES)
+            && self.head(path, at.head.length) == Some(at.head)
+    }
+
+    fn head(&self, path: &Path, length: u64) -> Option<Head> {
+        let mut bytes = Vec::new();
+        if length > 0 {
+            self.allowed.open(path).ok()?.take(length).read_to_end(&mut bytes).ok()?;
+        }
+        Some(Head { length: bytes.len() as u64, checksum: crc32fast::hash(&bytes) })
     }
 
     fn is_packed(&self, path: &Path) -> bool {
@@ -222,15 +266,19 @@ impl FileSource {
             self.enqueue(files);
         }
         let Some(path) = self.queue.pop_front() else { return Ok(false) };
-        let length = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        let metadata = fs::metadata(&path);
+        let looked = metadata.map(|metadata| Looked { length: metadata.len(), inode: metadata.ino() });
+        let looked = looked.unwrap_or(Looked { length: 0, inode: 0 });
         match self.open_file(&path) {
             Ok(Some(reader)) => self.current = Some((path, reader)),
-            Ok(None) => drop(self.exhausted.insert(path, length)),
+            Ok(None) => {
+                self.exhausted.insert(path, looked);
+            }
             Err(_) if self.settings.mode == Mode::Tail && !path.exists() => {}
             Err(error) if error.code == SqlState::UNDEFINED_FILE => return Err(missing(&path).into()),
             Err(_) if self.settings.mode == Mode::Tail && self.settings.encoding == Encoding::Parquet => {
                 // Its writer may not have finished: it is tried again when its length has changed.
-                self.exhausted.insert(path, length);
+                self.exhausted.insert(path, looked);
             }
             Err(error) => self.give_up(&path, &error, gathered)?,
         }
@@ -312,13 +360,20 @@ impl FileSource {
     /// Nothing more is in the file for now, or for ever.
     fn leave(&mut self, path: &Path, reader: &Reader) {
         self.note(path, reader);
-        let is_done = self.settings.mode == Mode::Once || self.is_packed(path);
-        self.at.files.entry(key(path)).or_default().done = is_done;
-        if let Ok(metadata) = fs::metadata(path) {
-            // The file may have grown behind what was read; a length that was not looked at must not be remembered.
-            let looked_at = if let Reader::Lines(lines) = reader { lines.end() } else { metadata.len() };
-            self.exhausted.insert(path.to_path_buf(), looked_at);
-        }
+        let is_packed = self.is_packed(path);
+        let known = self.at.files.get(&key(path)).map_or((0, Head::default()), |at| (at.offset, at.head));
+        let head_length = known.0.min(HEAD_BYTES);
+        let grown = (!is_packed && known.1.length < head_length).then(|| self.head(path, head_length)).flatten();
+        let at = self.at.files.entry(key(path)).or_default();
+        at.done = self.settings.mode == Mode::Once || is_packed;
+        at.head = grown.unwrap_or(at.head);
+        // The file may have grown behind what was read: a length that was not looked at must not be remembered.
+        let length = match reader {
+            Reader::Lines(lines) => lines.end(),
+            Reader::Parquet(_) => 0,
+        };
+        let looked = Looked { length, inode: at.inode };
+        self.exhausted.insert(path.to_path_buf(), looked);
     }
 
     fn is_finished(&self) -> bool {

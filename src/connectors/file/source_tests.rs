@@ -179,6 +179,8 @@ async fn a_tail_follows_appended_lines_new_and_rotated_files() {
     assert_eq!(case.poll(&mut source).await, "+1 | 4\n+1 | 5", "a rotated file is gone on with, not read again");
     case.write("b.jsonl", "{}\n");
     assert_eq!(case.poll(&mut source).await, "+1 | NULL", "a file that was cut begins anew");
+    case.write("b.jsonl", "{\"a\":6}\n{\"a\":7}\n");
+    assert_eq!(case.poll(&mut source).await, "+1 | 6\n+1 | 7", "so does one that was written anew and is longer");
     let polled = source.poll(ALL).await.expect("polls");
     assert!(polled.is_empty() && !polled.finished);
 }
