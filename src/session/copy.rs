@@ -1,28 +1,29 @@
 //! COPY: rows from the client or a file into a table, and rows of a query to the client or a file.
 
-use std::io::Read;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute;
-use bytes::Bytes;
+use arrow::datatypes::Schema;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 
 use super::cancel::Guard;
 use super::change;
 use super::execute::Stop;
+use super::read::Reader;
 use super::response::{CopyOut, Response};
 use super::session::Session;
 use super::subscribe::{self, Feed};
 use crate::catalog::Relation;
-use crate::connectors::{AllowedPaths, Export, ExportSpec};
+use crate::connectors::{AllowedPaths, Export, ExportSpec, OutputFile};
 use crate::error::{SqlError, SqlResult, SqlState};
-use crate::functions::text::{
-    CopyColumn, CopyForm, CopyFormat as Form, CopyReader, CopyRows, CopyWriter, Header, TextStyle, Zone,
-};
+use crate::functions::text::copy::{CopyColumn, CopyForm, CopyFormat as Form, CopyReader, CopyRows, CopyWriter, Header};
+use crate::functions::text::{TextStyle, Zone};
 use crate::sql::{CopyFormat, CopyFrom, CopyHeader, CopyOptions, CopyPlace, CopySource, CopyTo, OutputColumn};
 
 /// Bytes of a file that are read at once.
@@ -102,7 +103,7 @@ impl Session {
         let guard = incoming.guard.clone();
         loop {
             let reader = self.reader(&guard);
-            let columns = self.table_columns(&incoming, rows, &reader).await?;
+            let columns = Self::table_columns(&incoming, rows, &reader).await?;
             let outcome = change::insert_columns(&reader, &incoming.copy.table, columns, None, None).await?;
             match self.apply(&reader, outcome).await {
                 Ok(_) => return Ok(format!("COPY {rows}")),
@@ -114,12 +115,7 @@ impl Session {
     }
 
     /// The table's columns: those of the data, the others with their defaults.
-    async fn table_columns(
-        &self,
-        incoming: &CopyIn,
-        rows: usize,
-        reader: &super::read::Reader,
-    ) -> SqlResult<Vec<ArrayRef>> {
+    async fn table_columns(incoming: &CopyIn, rows: usize, reader: &Reader) -> SqlResult<Vec<ArrayRef>> {
         let table: &Relation = &incoming.copy.table;
         let defaults = match &incoming.copy.defaults {
             None => None,
@@ -183,25 +179,23 @@ impl Session {
             async move {
                 let (mut batches, mut writer) = state?;
                 let mut out = CopyRows::default();
-                let (written, rest) = match batches.next().await {
+                match batches.next().await {
                     None => {
                         writer.finish(&mut out);
-                        (Ok(()), None)
+                        Some((Ok(out), None))
                     }
-                    Some(Err(error)) => (Err(error), None),
+                    Some(Err(error)) => Some((Err(error), None)),
                     Some(Ok(batch)) => {
                         counted.fetch_add(batch.num_rows() as u64, Ordering::AcqRel);
-                        (writer.write(&batch, &mut out), Some((batches, writer)))
+                        match writer.write(&batch, &mut out) {
+                            Ok(()) => Some((Ok(out), Some((batches, writer)))),
+                            Err(error) => Some((Err(error), None)),
+                        }
                     }
-                };
-                let messages = match written {
-                    Ok(()) => rows_of(out).into_iter().map(Ok).collect(),
-                    Err(error) => vec![Err(error)],
-                };
-                Some((stream::iter(messages), rest))
+                }
             }
         });
-        let chunks = chunks.flatten().boxed();
+        let chunks = chunks.boxed();
         Ok(Response::CopyOut(CopyOut {
             columns: columns.len(),
             binary: options.format == CopyFormat::Binary,
@@ -218,48 +212,91 @@ impl Session {
         mut batches: BoxStream<'static, SqlResult<RecordBatch>>,
         options: &CopyOptions,
     ) -> SqlResult<u64> {
-        let fields = columns.iter().map(|column| column.pg_type.field(&column.name, true)).collect::<Vec<_>>();
-        let spec = ExportSpec {
-            path: path.to_string(),
-            schema: Arc::new(arrow::datatypes::Schema::new(fields)),
-            options: options.clone(),
-            style: self.text_style(),
-            allowed_paths: self.allowed_paths(),
-        };
-        let mut export = Export::create(spec)?;
+        let mut target = self.target(path, columns, options)?;
         let mut rows = 0;
         while let Some(batch) = batches.next().await {
             let batch = batch?;
             rows += batch.num_rows() as u64;
-            export.write(&batch)?;
+            target.write(&batch)?;
         }
-        export.finish()?;
+        target.finish()?;
         Ok(rows)
+    }
+
+    fn target(&self, path: &str, columns: &[OutputColumn], options: &CopyOptions) -> SqlResult<Target> {
+        let encode = match options.format {
+            CopyFormat::Json => "json",
+            CopyFormat::Parquet => "parquet",
+            CopyFormat::Text | CopyFormat::Csv | CopyFormat::Binary => {
+                let writer = CopyWriter::new(&form(options)?, copy_columns(columns, options), self.text_style())?;
+                let file = OutputFile::create(Path::new(path), &self.allowed_paths())?;
+                return Ok(Target::Copy { writer, file, path: path.to_string() });
+            }
+        };
+        let fields = columns.iter().map(|column| column.pg_type.field(&column.name, true)).collect::<Vec<_>>();
+        let spec = ExportSpec {
+            path: PathBuf::from(path),
+            schema: Arc::new(Schema::new(fields)),
+            options: BTreeMap::from([("encode".to_string(), encode.to_string())]),
+            allowed_paths: self.allowed_paths(),
+        };
+        Ok(Target::Export(Export::create(&spec)?))
     }
 
     pub(super) fn allowed_paths(&self) -> AllowedPaths {
         AllowedPaths::new(self.engine.config().allowed_paths.clone())
     }
 
-    pub(super) fn text_style(&self) -> TextStyle {
+    /// How values print as text under the settings of the session.
+    pub fn text_style(&self) -> TextStyle {
         let zone = Zone::find(&self.settings().time_zone()).unwrap_or(Zone::UTC);
         TextStyle { zone, now: self.statement_time() }
     }
 }
 
-fn too_much(error: &arrow::error::ArrowError) -> SqlError {
-    SqlError::new(SqlState::OUT_OF_MEMORY, format!("the data is too much for one COPY: {error}"))
+/// A file of COPY … TO. It appears under its name when it is finished.
+enum Target {
+    /// In a format that COPY has with clients too.
+    Copy { writer: CopyWriter, file: OutputFile, path: String },
+    /// In a format that only files have.
+    Export(Export),
 }
 
-/// One CopyData message for each row, as clients expect it.
-fn rows_of(out: CopyRows) -> Vec<Bytes> {
-    let (all, mut start) = (Bytes::from(out.bytes), 0);
-    let pieces = out.ends.into_iter().map(|end| {
-        let piece = all.slice(start..end);
-        start = end;
-        piece
-    });
-    pieces.collect()
+impl Target {
+    fn write(&mut self, batch: &RecordBatch) -> SqlResult<()> {
+        match self {
+            Target::Export(export) => export.write(batch),
+            Target::Copy { writer, file, path } => {
+                let mut out = CopyRows::default();
+                writer.write(batch, &mut out)?;
+                file.write_all(&out.bytes).map_err(|error| write_error(&error, path))
+            }
+        }
+    }
+
+    fn finish(self) -> SqlResult<()> {
+        match self {
+            Target::Export(export) => export.finish().map(|_| ()),
+            Target::Copy { mut writer, mut file, path } => {
+                let mut out = CopyRows::default();
+                writer.finish(&mut out);
+                file.write_all(&out.bytes).map_err(|error| write_error(&error, &path))?;
+                file.finish()
+            }
+        }
+    }
+}
+
+fn write_error(error: &io::Error, path: &str) -> SqlError {
+    let code = match error.kind() {
+        io::ErrorKind::StorageFull => SqlState::DISK_FULL,
+        _ => SqlState::IO_ERROR,
+    };
+    SqlError::new(code, format!("could not write to file \"{path}\": {error}"))
+}
+
+fn too_much(error: &arrow::error::ArrowError) -> SqlError {
+    SqlError::new(SqlState::OUT_OF_MEMORY, format!("the data is too much for one COPY: {error}"))
 }
 
 fn form(options: &CopyOptions) -> SqlResult<CopyForm> {

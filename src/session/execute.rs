@@ -236,7 +236,7 @@ impl Session {
         })
     }
 
-    async fn write(&self, outcome: &Outcome) -> Result<(), Stop> {
+    async fn write(&mut self, outcome: &Outcome) -> Result<(), Stop> {
         let changes = outcome.changes.iter().map(|change| TableChange {
             table: change.table.id,
             truncate: change.truncate,
@@ -407,7 +407,8 @@ impl Session {
         }
         self.settings().set(&set.name, set.value.as_deref(), set.local)?;
         if set.name == "transaction_read_only" && self.transaction.is_active() {
-            self.transaction.read_only = self.settings().bool("transaction_read_only");
+            let read_only = self.settings().bool("transaction_read_only");
+            self.transaction.read_only = read_only;
         }
         command("SET")
     }

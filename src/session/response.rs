@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use arrow::array::RecordBatch;
-use bytes::Bytes;
 use futures::stream::{BoxStream, Stream, StreamExt};
 
 use super::copy::CopyIn;
 use crate::error::SqlResult;
+use crate::functions::text::copy::CopyRows;
 use crate::sql::OutputColumn;
 
 /// The answer to one statement.
@@ -132,19 +132,19 @@ impl Stream for RowStream {
     }
 }
 
-/// Bytes of a COPY TO STDOUT; every chunk is one CopyData message.
+/// Data of a COPY TO STDOUT; every row of a chunk is one CopyData message.
 pub struct CopyOut {
     /// How many columns the data has.
     pub columns: usize,
     pub binary: bool,
     /// Whether chunks come as the data changes (SUBSCRIBE): flush after every one.
     pub live: bool,
-    pub(super) chunks: BoxStream<'static, SqlResult<Bytes>>,
+    pub(super) chunks: BoxStream<'static, SqlResult<CopyRows>>,
     pub(super) rows: Arc<std::sync::atomic::AtomicU64>,
 }
 
 impl CopyOut {
-    pub async fn next(&mut self) -> Option<SqlResult<Bytes>> {
+    pub async fn next(&mut self) -> Option<SqlResult<CopyRows>> {
         self.chunks.next().await
     }
 

@@ -226,8 +226,9 @@ impl Session {
 
     /// An implicit transaction over several statements.
     pub(super) fn begin_implicit(&mut self) {
+        let read_only = self.settings().bool("default_transaction_read_only");
         self.settings().begin();
-        self.transaction = Transaction::begin(Status::Implicit, self.settings().bool("default_transaction_read_only"), now_micros());
+        self.transaction = Transaction::begin(Status::Implicit, read_only, now_micros());
     }
 
     pub(super) fn guard(&self) -> Guard {
@@ -248,7 +249,7 @@ impl Session {
     }
 
     /// Records that a statement failed: an open transaction is then good for ROLLBACK only, an implicit one is over.
-    pub(super) fn fail(&mut self, error: SqlError) -> SqlError {
+    pub fn fail(&mut self, error: SqlError) -> SqlError {
         match self.transaction.status {
             Status::Open | Status::Failed => self.transaction.status = Status::Failed,
             Status::Implicit => self.rollback(),

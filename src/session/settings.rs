@@ -518,7 +518,7 @@ fn time_zone(value: &str) -> Option<String> {
         "gmt" => return Some("GMT".to_string()),
         _ => {}
     }
-    if let Ok(zone) = chrono_tz::Tz::from_str_insensitive(value) {
+    if let Some(zone) = chrono_tz::TZ_VARIANTS.iter().find(|zone| zone.name().eq_ignore_ascii_case(value)) {
         return Some(zone.name().to_string());
     }
     // An offset east of Greenwich: `+02`, `-05:30`, `2`.

@@ -91,7 +91,7 @@ pub fn objects(catalog: &Catalog) -> Vec<Object<'_>> {
     all
 }
 
-fn system_object(relation: &'static SystemRelation) -> Object<'static> {
+fn system_object<'a>(relation: &'static SystemRelation) -> Object<'a> {
     let is_table = relation.schema == "pg_catalog" && relation.columns.first().is_some_and(|(name, _)| *name == "oid");
     Object {
         oid: relation.oid,
