@@ -34,6 +34,10 @@ pub mod sql;
 #[doc(hidden)]
 pub mod engine;
 
+// Floor 5.
+#[doc(hidden)]
+pub mod session;
+
 // Floor 6.
 #[doc(hidden)]
 pub mod console;

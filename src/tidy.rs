@@ -20,7 +20,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         "engine",
         &["error", "zset", "storage", "state", "functions", "dataflow", "catalog", "connectors", "sql", "plan"],
     ),
-    ("session", &["error", "zset", "functions", "catalog", "connectors", "sql", "engine"]),
+    ("session", &["error", "zset", "state", "functions", "catalog", "connectors", "sql", "engine"]),
     ("wire", &["error", "zset", "functions", "session"]),
     ("console", &["error", "zset", "session"]),
 ];

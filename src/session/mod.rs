@@ -23,6 +23,9 @@ mod subscribe;
 mod system;
 mod transaction;
 
+#[cfg(test)]
+mod tests;
+
 pub use activity::{Activity, cancel as cancel_backend, list as sessions};
 pub use cancel::Canceller;
 pub use copy::CopyIn;

@@ -33,7 +33,6 @@ enum Kind {
 enum Unit {
     None,
     Milliseconds,
-    Seconds,
     Kilobytes,
 }
 
@@ -465,15 +464,11 @@ fn number(value: &str, unit: Unit) -> Option<i64> {
     let factor = match (unit, suffix) {
         (_, "") => 1.0,
         (Unit::Milliseconds, "us") => 0.001,
-        (Unit::Milliseconds, "ms") | (Unit::Seconds, "s") | (Unit::Kilobytes, "kB") => 1.0,
+        (Unit::Milliseconds, "ms") | (Unit::Kilobytes, "kB") => 1.0,
         (Unit::Milliseconds, "s") => 1e3,
         (Unit::Milliseconds, "min") => 6e4,
         (Unit::Milliseconds, "h") => 3.6e6,
         (Unit::Milliseconds, "d") => 8.64e7,
-        (Unit::Seconds, "ms") => 0.001,
-        (Unit::Seconds, "min") => 60.0,
-        (Unit::Seconds, "h") => 3600.0,
-        (Unit::Seconds, "d") => 86_400.0,
         (Unit::Kilobytes, "B") => 1.0 / 1024.0,
         (Unit::Kilobytes, "MB") => 1024.0,
         (Unit::Kilobytes, "GB") => 1024.0 * 1024.0,
@@ -489,7 +484,6 @@ fn with_unit(value: i64, unit: Unit) -> String {
     let units: &[(i64, &str)] = match unit {
         Unit::None => &[],
         Unit::Milliseconds => &[(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"), (1, "ms")],
-        Unit::Seconds => &[(86_400, "d"), (3600, "h"), (60, "min"), (1, "s")],
         Unit::Kilobytes => &[(1 << 30, "TB"), (1 << 20, "GB"), (1 << 10, "MB"), (1, "kB")],
     };
     let fits = units.iter().find(|(factor, _)| value != 0 && value % factor == 0);

@@ -60,7 +60,7 @@ pub enum Origin<'a> {
     Relation(&'a Relation),
     /// The index of this table's primary key.
     KeyIndex(&'a Relation),
-    System(&'a SystemRelation),
+    System,
 }
 
 /// All that `pg_class` lists.
@@ -99,7 +99,7 @@ fn system_object<'a>(relation: &'static SystemRelation) -> Object<'a> {
         name: relation.name.to_string(),
         relkind: if is_table { "r" } else { "v" },
         columns: relation.columns.iter().map(|(name, kind)| (*name, kind)).collect(),
-        origin: Origin::System(relation),
+        origin: Origin::System,
     }
 }
 
@@ -136,7 +136,7 @@ pub fn pg_class(system: &System, table: &mut Table) {
     for object in objects(catalog) {
         let relation = match object.origin {
             Origin::Relation(relation) => Some(relation),
-            Origin::KeyIndex(_) | Origin::System(_) => None,
+            Origin::KeyIndex(_) | Origin::System => None,
         };
         let has_index = relation.is_some_and(|relation| has_index(catalog, relation));
         let is_index = object.relkind == "i";
@@ -169,11 +169,11 @@ pub fn pg_attribute(system: &System, table: &mut Table) {
     for object in objects(&system.catalog) {
         let columns: Option<&[Column]> = match object.origin {
             Origin::Relation(relation) => Some(&relation.columns),
-            Origin::KeyIndex(_) | Origin::System(_) => None,
+            Origin::KeyIndex(_) | Origin::System => None,
         };
         let key: &[usize] = match object.origin {
             Origin::Relation(relation) => &relation.primary_key,
-            Origin::KeyIndex(_) | Origin::System(_) => &[],
+            Origin::KeyIndex(_) | Origin::System => &[],
         };
         for (index, (name, kind)) in object.columns.iter().enumerate() {
             let column = columns.map(|columns| &columns[index]);
