@@ -29,9 +29,8 @@ impl Contents {
         Self { snapshots: vec![None; workers], errors: vec![ErrorRows::default(); workers] }
     }
 
-    pub fn snapshot(&self) -> Option<Snapshot> {
-        let parts: Vec<Snapshot> = self.snapshots.iter().flatten().cloned().collect();
-        (!parts.is_empty()).then(|| Snapshot::merged(&parts))
+    fn parts(&self) -> impl Iterator<Item = Snapshot> {
+        self.snapshots.iter().flatten().cloned()
     }
 }
 
@@ -39,8 +38,10 @@ impl Published {
     /// All rows of a kept relation; empty if no row was ever there. `None` if the relation is unknown or not kept.
     pub fn snapshot(&self, id: RelationId) -> Option<Snapshot> {
         let relation = self.catalog.get(id).filter(|relation| relation.kind.is_kept())?;
-        let found = self.relations.get(&id).and_then(|contents| contents.snapshot());
-        Some(found.unwrap_or_else(|| Snapshot::empty(relation.arrow_schema(), relation.arrangement_key())))
+        // The first part gives the columns their names: runs have those of the plan, or from before a rename.
+        let named = Snapshot::empty(relation.arrow_schema(), relation.arrangement_key());
+        let parts = self.relations.get(&id).into_iter().flat_map(|contents| contents.parts());
+        Some(Snapshot::merged(&std::iter::once(named).chain(parts).collect::<Vec<_>>()))
     }
 
     /// The live error rows of a kept relation.

@@ -88,7 +88,8 @@ async fn resolve_conflicts(
     let repeated = repeated_rows(&keys, proposed.num_rows());
     if !repeated.is_empty() && matches!(conflict, Conflict::Update(_)) {
         let message = "ON CONFLICT DO UPDATE command cannot affect row a second time";
-        let hint = "Ensure that no rows proposed for insertion within the same command have duplicate constrained values.";
+        let hint =
+            "Ensure that no rows proposed for insertion within the same command have duplicate constrained values.";
         return Err(SqlError::new(SqlState::CARDINALITY_VIOLATION, message).hint(hint));
     }
     repeated.iter().for_each(|row| is_new[*row] = false);

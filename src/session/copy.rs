@@ -22,7 +22,9 @@ use super::subscribe::{self, Feed};
 use crate::catalog::Relation;
 use crate::connectors::{AllowedPaths, Export, ExportSpec, OutputFile};
 use crate::error::{SqlError, SqlResult, SqlState};
-use crate::functions::text::copy::{CopyColumn, CopyForm, CopyFormat as Form, CopyReader, CopyRows, CopyWriter, Header};
+use crate::functions::text::copy::{
+    CopyColumn, CopyForm, CopyFormat as Form, CopyReader, CopyRows, CopyWriter, Header,
+};
 use crate::functions::text::{TextStyle, Zone};
 use crate::sql::{CopyFormat, CopyFrom, CopyHeader, CopyOptions, CopyPlace, CopySource, CopyTo, OutputColumn};
 
@@ -58,14 +60,14 @@ impl Session {
             .map(|column| OutputColumn { name: column.name.clone(), pg_type: column.pg_type.clone() })
             .collect();
         let form = form(&copy.options)?;
-        let reader = CopyReader::new(&form, &copy.table.name, copy_columns(&columns, &copy.options), self.text_style())?;
+        let reader =
+            CopyReader::new(&form, &copy.table.name, copy_columns(&columns, &copy.options), self.text_style())?;
         let path = match &copy.from {
             CopyPlace::Client => None,
             CopyPlace::File(path) => Some(path.clone()),
         };
         let binary = copy.options.format == CopyFormat::Binary;
-        let mut incoming =
-            CopyIn { columns, binary, copy, reader, batches: Vec::new(), guard: guard.clone() };
+        let mut incoming = CopyIn { columns, binary, copy, reader, batches: Vec::new(), guard: guard.clone() };
         let Some(path) = path else { return Ok(Response::CopyIn(incoming)) };
         let mut file = self.allowed_paths().open(Path::new(&path))?;
         let mut piece = vec![0; FILE_PIECE];

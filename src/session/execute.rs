@@ -16,7 +16,7 @@ use crate::catalog::CatalogEdit;
 use crate::engine::{TableChange, Write, WriteError};
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::sql::{
-    self, Accepted, BindContext, Begin, CreateTableAs, Define, Discard, Notice, Parsed, Set, Severity, Statement,
+    self, Accepted, Begin, BindContext, CreateTableAs, Define, Discard, Notice, Parsed, Set, Severity, Statement,
     TransactionEnd,
 };
 use crate::zset::PgType;
@@ -70,10 +70,8 @@ impl Session {
     fn bind_or_refuse(&mut self, prepared: &Prepared, parameters: &[ScalarValue]) -> SqlResult<Statement> {
         let bound = self.bind_prepared(prepared);
         if self.transaction.status == Status::Failed {
-            let ends = matches!(
-                bound,
-                Ok(Statement::Commit(_) | Statement::Rollback(_) | Statement::RollbackToSavepoint(_))
-            );
+            let ends =
+                matches!(bound, Ok(Statement::Commit(_) | Statement::Rollback(_) | Statement::RollbackToSavepoint(_)));
             if !ends {
                 self.refuse_if_failed()?;
             }
@@ -249,7 +247,9 @@ impl Session {
         match self.engine.write(Write { changes, sync: self.waits_for_disk() }).await {
             Ok(_) => Ok(()),
             Err(WriteError::Conflict) => Err(Stop::Again),
-            Err(WriteError::Refused(error)) if error.code == SqlState::UNIQUE_VIOLATION && outcome.retry_on_duplicate => {
+            Err(WriteError::Refused(error))
+                if error.code == SqlState::UNIQUE_VIOLATION && outcome.retry_on_duplicate =>
+            {
                 Err(Stop::Again)
             }
             Err(WriteError::Refused(error)) => Err(Stop::Error(error)),

@@ -254,9 +254,9 @@ impl Session {
     }
 
     fn portal(&self, name: &str) -> SqlResult<&Portal> {
-        self.portals.get(name).ok_or_else(|| {
-            SqlError::new(SqlState::INVALID_CURSOR_NAME, format!("portal \"{name}\" does not exist"))
-        })
+        self.portals
+            .get(name)
+            .ok_or_else(|| SqlError::new(SqlState::INVALID_CURSOR_NAME, format!("portal \"{name}\" does not exist")))
     }
 
     /// Describe of a portal: its columns, `None` if it gives no rows.

@@ -49,7 +49,11 @@ impl Session {
             user: self.info.user.clone(),
             database: self.info.database.clone(),
             pid: self.info.pid,
-            prepared: self.statements.iter().map(|(name, prepared)| (name.clone(), prepared.text().to_string())).collect(),
+            prepared: self
+                .statements
+                .iter()
+                .map(|(name, prepared)| (name.clone(), prepared.text().to_string()))
+                .collect(),
             cursors: self.cursors.iter().map(|(name, cursor)| (name.clone(), cursor.text().to_string())).collect(),
             activity: super::activity::list(),
         };

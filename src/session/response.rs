@@ -50,7 +50,11 @@ impl RowStream {
     }
 
     /// A result that is there already.
-    pub(super) fn of_batches(columns: impl Into<Arc<[OutputColumn]>>, batches: Vec<RecordBatch>, tag: &'static str) -> Self {
+    pub(super) fn of_batches(
+        columns: impl Into<Arc<[OutputColumn]>>,
+        batches: Vec<RecordBatch>,
+        tag: &'static str,
+    ) -> Self {
         Self::new(columns, futures::stream::iter(batches.into_iter().map(Ok)).boxed(), tag)
     }
 

@@ -378,10 +378,9 @@ fn canonical(name: &str, values: &[String]) -> SqlResult<String> {
         SqlError::new(SqlState::INVALID_PARAMETER_VALUE, message)
     };
     match parameter.kind {
-        Kind::Fixed => Err(SqlError::new(
-            SqlState::OBJECT_NOT_IN_STATE,
-            format!("parameter \"{name}\" cannot be changed"),
-        )),
+        Kind::Fixed => {
+            Err(SqlError::new(SqlState::OBJECT_NOT_IN_STATE, format!("parameter \"{name}\" cannot be changed")))
+        }
         Kind::Text => Ok(values.join(", ")),
         Kind::SearchPath => Ok(values.iter().map(|schema| quote_path(schema)).collect::<Vec<_>>().join(", ")),
         Kind::Bool => match truth(one()?) {
@@ -400,18 +399,16 @@ fn canonical(name: &str, values: &[String]) -> SqlResult<String> {
             let value = one()?;
             let parsed = number(value, unit).ok_or_else(|| invalid(value))?;
             if !(least..=greatest).contains(&parsed) {
-                let message = format!(
-                    "{parsed} is outside the valid range for parameter \"{name}\" ({least} .. {greatest})"
-                );
+                let message =
+                    format!("{parsed} is outside the valid range for parameter \"{name}\" ({least} .. {greatest})");
                 return Err(SqlError::new(SqlState::INVALID_PARAMETER_VALUE, message));
             }
             Ok(with_unit(parsed, unit))
         }
         Kind::Enum(words) => {
             let value = one()?;
-            enumerated(value, words).ok_or_else(|| {
-                invalid(value).hint(format!("Available values: {}.", words.join(", ")))
-            })
+            enumerated(value, words)
+                .ok_or_else(|| invalid(value).hint(format!("Available values: {}.", words.join(", "))))
         }
         Kind::Encoding => {
             let value = one()?;

@@ -104,9 +104,8 @@ impl Feed {
             self.ready.push_back(columns);
         }
         if self.progress {
-            let nulls: Vec<ArrayRef> = (self.schema.fields().iter().skip(3))
-                .map(|field| new_null_array(field.data_type(), 1))
-                .collect();
+            let nulls: Vec<ArrayRef> =
+                (self.schema.fields().iter().skip(3)).map(|field| new_null_array(field.data_type(), 1)).collect();
             let weight = new_null_array(&PgType::Int8.arrow(), 1);
             self.ready.push_back(self.with_own_columns(step, weight, &nulls, true));
         }

@@ -90,22 +90,34 @@ conversation!(a_write_is_in_the_next_read_of_every_view, house, {
     check(&mut session, "DELETE FROM t WHERE k = 2", expect!["DELETE 1"]).await;
     let mut other = house.session();
     check(&mut other, "SELECT * FROM v", expect!["11|1"]).await;
-    check(&mut other, "TRUNCATE t; SELECT * FROM v", expect!["TRUNCATE TABLE\n|0"]).await;
+    check(&mut other, "TRUNCATE t", expect!["TRUNCATE TABLE"]).await;
+    check(&mut session, "SELECT * FROM v", expect!["|0"]).await;
 });
 
 conversation!(returning_and_on_conflict_answer_with_the_rows_as_they_become, house, {
     let mut session = house.session();
     done(&mut session, "CREATE TABLE t (k int PRIMARY KEY, x int)").await;
     check(&mut session, "INSERT INTO t VALUES (1, 10) RETURNING k, x * 2", expect!["1|20"]).await;
-    let upsert = "INSERT INTO t VALUES (1, 5), (2, 6) ON CONFLICT (k) DO UPDATE SET x = t.x + excluded.x RETURNING k, x";
+    let upsert =
+        "INSERT INTO t VALUES (1, 5), (2, 6) ON CONFLICT (k) DO UPDATE SET x = t.x + excluded.x RETURNING k, x";
     let mut answer: Vec<String> = run(&mut session, upsert).await.lines().map(str::to_string).collect();
     answer.sort();
     assert_eq!(answer, ["1|15", "2|6"]);
     check(&mut session, "INSERT INTO t VALUES (1, 0), (3, 3) ON CONFLICT DO NOTHING", expect!["INSERT 0 1"]).await;
     let twice = "INSERT INTO t VALUES (9, 0), (9, 1) ON CONFLICT (k) DO UPDATE SET x = 1";
     check(&mut session, twice, expect!["21000 ON CONFLICT DO UPDATE command cannot affect row a second time"]).await;
-    check(&mut session, "INSERT INTO t VALUES (1, 0)", expect![[r#"23505 duplicate key value violates unique constraint "t_pkey""#]]).await;
-    check(&mut session, "INSERT INTO t VALUES (NULL, 0)", expect![[r#"23502 null value in column "k" of relation "t" violates not-null constraint"#]]).await;
+    check(
+        &mut session,
+        "INSERT INTO t VALUES (1, 0)",
+        expect![[r#"23505 duplicate key value violates unique constraint "t_pkey""#]],
+    )
+    .await;
+    check(
+        &mut session,
+        "INSERT INTO t VALUES (NULL, 0)",
+        expect![[r#"23502 null value in column "k" of relation "t" violates not-null constraint"#]],
+    )
+    .await;
     check(&mut session, "UPDATE t SET x = 0 WHERE k = 3 RETURNING k, x", expect!["3|0"]).await;
     check(&mut session, "DELETE FROM t WHERE k = 3 RETURNING k, x", expect!["3|0"]).await;
     check(&mut session, "SELECT k, x FROM t ORDER BY k", expect!["1|15\n2|6"]).await;
@@ -134,7 +146,12 @@ conversation!(rollback_undoes_rows_and_settings_and_savepoints_undo_in_part, hou
     let mut session = house.session();
     done(&mut session, "CREATE TABLE t (k int PRIMARY KEY)").await;
     done(&mut session, "BEGIN; INSERT INTO t VALUES (1); SAVEPOINT s; INSERT INTO t VALUES (2)").await;
-    check(&mut session, "INSERT INTO t VALUES (1)", expect![[r#"23505 duplicate key value violates unique constraint "t_pkey""#]]).await;
+    check(
+        &mut session,
+        "INSERT INTO t VALUES (1)",
+        expect![[r#"23505 duplicate key value violates unique constraint "t_pkey""#]],
+    )
+    .await;
     assert_eq!(session.transaction_status(), b'E');
     check(
         &mut session,
@@ -224,7 +241,8 @@ conversation!(a_cursor_over_a_feed_gives_the_snapshot_then_a_group_a_step, house
     let next: u64 = fetched[0].split('|').next().expect("a step").parse().expect("a number");
     assert!(next > step);
     assert_eq!(fetched, [format!("{next}|-1|7|1"), format!("{next}|1|7|2")]);
-    check(&mut session, "FETCH ALL c WITH (timeout = '10ms'); COMMIT", expect!["\nCOMMIT"]).await;
+    check(&mut session, "FETCH ALL c WITH (timeout = '10ms')", expect![""]).await;
+    check(&mut session, "COMMIT", expect!["COMMIT"]).await;
 });
 
 conversation!(cursors_over_queries_fetch_in_portions, house, {
@@ -256,7 +274,9 @@ async fn portal_rows(session: &mut Session, rows_max: usize) -> SqlResult<(Vec<S
 
 conversation!(portals_stop_at_the_row_limit_and_go_on, house, {
     let mut session = house.session();
-    let text = "SELECT x FROM (VALUES (1), (2), (3)) v(x) WHERE x <> $1 ORDER BY x";
+    done(&mut session, "CREATE TABLE t (x int)").await;
+    done(&mut session, "INSERT INTO t VALUES (1), (2), (3)").await;
+    let text = "SELECT x FROM t WHERE x <> $1 ORDER BY x";
     let description = session.prepare("", text, &[]).await.expect("valid");
     assert_eq!(description.parameters, [crate::zset::PgType::Int4]);
     let nine: arrow::array::ArrayRef = std::sync::Arc::new(arrow::array::Int32Array::from(vec![9]));
@@ -291,7 +311,8 @@ conversation!(prepared_statements_of_sql_are_typed_and_survive_changes_of_the_ca
     done(&mut session, "CREATE TABLE u (k int)").await;
     check(&mut session, "EXECUTE p(1)", expect!["a"]).await;
     check(&mut session, "EXECUTE p", expect![[r#"42601 wrong number of parameters for prepared statement "p""#]]).await;
-    check(&mut session, "DEALLOCATE p; EXECUTE p(1)", expect![[r#"26000 prepared statement "p" does not exist"#]]).await;
+    check(&mut session, "DEALLOCATE p; EXECUTE p(1)", expect![[r#"26000 prepared statement "p" does not exist"#]])
+        .await;
 });
 
 conversation!(a_view_with_an_error_row_raises_it_and_heals, house, {
@@ -313,7 +334,12 @@ conversation!(settings_are_those_of_the_session, house, {
     check(&mut session, "SELECT set_config('application_name', 'x', false)", expect!["x"]).await;
     check(&mut session, "SELECT current_setting('application_name')", expect!["x"]).await;
     check(&mut session, "SHOW nonsense", expect![[r#"42704 unrecognized configuration parameter "nonsense""#]]).await;
-    check(&mut session, "BEGIN READ ONLY; CREATE TABLE t (k int)", expect!["25006 cannot execute CREATE TABLE in a read-only transaction"]).await;
+    check(
+        &mut session,
+        "BEGIN READ ONLY; CREATE TABLE t (k int)",
+        expect!["25006 cannot execute CREATE TABLE in a read-only transaction"],
+    )
+    .await;
 });
 
 conversation!(a_cancelled_statement_ends_with_its_error, house, {
@@ -333,5 +359,10 @@ conversation!(a_cancelled_statement_ends_with_its_error, house, {
     };
     assert_eq!(answer, "57014 canceling statement due to user request");
     check(&mut session, "SELECT 1", expect!["1"]).await;
-    check(&mut session, "SET statement_timeout = 1; SUBSCRIBE TO t", expect!["57014 canceling statement due to statement timeout"]).await;
+    check(
+        &mut session,
+        "SET statement_timeout = 1; SUBSCRIBE TO t",
+        expect!["57014 canceling statement due to statement timeout"],
+    )
+    .await;
 });

@@ -89,9 +89,8 @@ impl View {
     /// The same with those relations as plain views, which a query can read.
     pub fn with_plain_views(&self) -> Self {
         let unfilled = self.catalog.relations().filter(|relation| self.is_unfilled(relation.id));
-        let edits = unfilled.map(|relation| {
-            CatalogEdit::Replace(Relation { kind: RelationKind::View, ..Relation::clone(relation) })
-        });
+        let edits = unfilled
+            .map(|relation| CatalogEdit::Replace(Relation { kind: RelationKind::View, ..Relation::clone(relation) }));
         let catalog = edits.fold((*self.catalog).clone(), |catalog, edit| catalog.apply(&edit));
         Self { catalog: Arc::new(catalog), ..self.clone() }
     }
@@ -225,9 +224,7 @@ impl Transaction {
 
     fn position(&self, name: &str) -> SqlResult<usize> {
         let found = self.savepoints.iter().rposition(|savepoint| savepoint.name == name);
-        found.ok_or_else(|| {
-            SqlError::new(SqlState(*b"3B001"), format!("savepoint \"{name}\" does not exist"))
-        })
+        found.ok_or_else(|| SqlError::new(SqlState(*b"3B001"), format!("savepoint \"{name}\" does not exist")))
     }
 
     pub fn release(&mut self, name: &str) -> SqlResult<()> {

@@ -142,17 +142,31 @@ impl System {
                 maybe_text(oid.and_then(|oid| self.index_definition(oid, column)))
             }
             "pg_get_constraintdef" => maybe_text(oid.and_then(|oid| self.constraint_definition(oid))),
-            "pg_get_function_arguments" | "pg_get_function_identity_arguments" => maybe_text(oid.map(|_| String::new())),
+            "pg_get_function_arguments" | "pg_get_function_identity_arguments" => {
+                maybe_text(oid.map(|_| String::new()))
+            }
             "pg_get_function_result" => maybe_text(oid.map(|_| "anyelement".to_string())),
             // Nothing that these describe exists, and there are no comments.
-            "pg_get_function_sqlbody" | "pg_get_functiondef" | "pg_get_partition_constraintdef" | "pg_get_partkeydef"
-            | "pg_get_ruledef" | "pg_get_serial_sequence" | "pg_get_statisticsobjdef_columns" | "pg_get_triggerdef"
-            | "obj_description" | "col_description" | "shobj_description" => NO_TEXT,
-            "pg_encoding_to_char" => maybe_text(given.int(0).map(|code| (if code == 6 { "UTF8" } else { "" }).to_string())),
-            "pg_char_to_encoding" => ScalarValue::Int32(given.text(0).map(|name| match name.to_ascii_lowercase().as_str() {
-                "utf8" | "unicode" | "utf-8" => 6,
-                _ => -1,
-            })),
+            "pg_get_function_sqlbody"
+            | "pg_get_functiondef"
+            | "pg_get_partition_constraintdef"
+            | "pg_get_partkeydef"
+            | "pg_get_ruledef"
+            | "pg_get_serial_sequence"
+            | "pg_get_statisticsobjdef_columns"
+            | "pg_get_triggerdef"
+            | "obj_description"
+            | "col_description"
+            | "shobj_description" => NO_TEXT,
+            "pg_encoding_to_char" => {
+                maybe_text(given.int(0).map(|code| (if code == 6 { "UTF8" } else { "" }).to_string()))
+            }
+            "pg_char_to_encoding" => {
+                ScalarValue::Int32(given.text(0).map(|name| match name.to_ascii_lowercase().as_str() {
+                    "utf8" | "unicode" | "utf-8" => 6,
+                    _ => -1,
+                }))
+            }
             "pg_tablespace_location" => maybe_text(oid.map(|_| String::new())),
             "pg_size_pretty" => maybe_text(given.int(0).map(size_pretty)),
             "getdatabaseencoding" => text("UTF8"),

@@ -216,7 +216,8 @@ fn pg_opfamily(table: &mut Table) {
 
 fn pg_operator(table: &mut Table) {
     const BOOL: u32 = 16;
-    let kinds = [(23_u32, "int4"), (20, "int8"), (25, "text"), (1700, "numeric"), (701, "float8"), (1184, "timestamptz")];
+    let kinds =
+        [(23_u32, "int4"), (20, "int8"), (25, "text"), (1700, "numeric"), (701, "float8"), (1184, "timestamptz")];
     let names = ["=", "<>", "<", "<=", ">", ">="];
     let pairs = kinds.iter().flat_map(|kind| names.iter().map(move |name| (kind, name)));
     for (index, ((kind, _), name)) in pairs.enumerate() {

@@ -41,9 +41,7 @@ impl System {
     /// The same, with PostgreSQL's error for a name that nothing has.
     pub fn oid_or_err(&self, what: Named, text: &str) -> SqlResult<u32> {
         self.oid_of(what, text).ok_or_else(|| match what {
-            Named::Class => {
-                SqlError::new(SqlState::UNDEFINED_TABLE, format!("relation \"{text}\" does not exist"))
-            }
+            Named::Class => SqlError::new(SqlState::UNDEFINED_TABLE, format!("relation \"{text}\" does not exist")),
             Named::Type => SqlError::new(SqlState::UNDEFINED_OBJECT, format!("type \"{text}\" does not exist")),
             Named::Namespace => SqlError::new(SqlState::INVALID_SCHEMA, format!("schema \"{text}\" does not exist")),
             Named::Procedure => {
@@ -68,7 +66,9 @@ impl System {
                 }
             }),
             Named::Type => types::by_oid(oid).map(|_| types::format(oid, -1)),
-            Named::Namespace => schemas(&self.catalog).into_iter().find(|found| found.0 == oid).map(|found| quote_name(&found.1)),
+            Named::Namespace => {
+                schemas(&self.catalog).into_iter().find(|found| found.0 == oid).map(|found| quote_name(&found.1))
+            }
             Named::Procedure => procedures().into_iter().find(|found| found.0 == oid).map(|found| found.1),
             Named::Role => users(self).into_iter().find(|found| found.0 == oid).map(|found| quote_name(&found.1)),
         };
@@ -92,7 +92,10 @@ impl System {
             None => self.effective_path(),
         };
         let place = |object: &Object<'_>| path.iter().position(|schema| *schema == object.schema);
-        all.into_iter().filter_map(|object| Some((place(&object)?, object))).min_by_key(|(place, _)| *place).map(|found| found.1)
+        all.into_iter()
+            .filter_map(|object| Some((place(&object)?, object)))
+            .min_by_key(|(place, _)| *place)
+            .map(|found| found.1)
     }
 
     /// Whether a bare name finds the object.

@@ -146,7 +146,17 @@ pub fn pg_class(system: &System, table: &mut Table) {
             ("relname", object.name.clone().into()),
             ("relnamespace", schema_oid(catalog, object.schema).into()),
             ("relowner", OWNER_OID.into()),
-            ("relam", (if is_index { BTREE } else if matches!(object.relkind, "r" | "m") { HEAP } else { 0 }).into()),
+            (
+                "relam",
+                (if is_index {
+                    BTREE
+                } else if matches!(object.relkind, "r" | "m") {
+                    HEAP
+                } else {
+                    0
+                })
+                .into(),
+            ),
             ("relfilenode", object.oid.into()),
             ("reltuples", relation.map_or(-1, |relation| system.held(relation.id).0 as i64).into()),
             ("relhasindex", has_index.into()),

@@ -178,7 +178,10 @@ mod tests {
         let mut table = Table::new(system_relation("pg_catalog", "pg_index").expect("known"));
         table.row([("indkey", Cell::list([1, 3])), ("indclass", Cell::list(Vec::<u32>::new()))]);
         let batch = table.finish();
-        let shown = arrow::util::pretty::pretty_format_columns("indkey", &[batch.column_by_name("indkey").expect("there").clone()]);
+        let shown = arrow::util::pretty::pretty_format_columns(
+            "indkey",
+            &[batch.column_by_name("indkey").expect("there").clone()],
+        );
         assert!(shown.expect("shown").to_string().contains("[1, 3]"));
     }
 }

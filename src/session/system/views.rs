@@ -324,7 +324,10 @@ fn key_columns(system: &System, table: &mut Table, with_position: bool) {
                 ("column_name", relation.columns[*column].name.clone().into()),
             ]);
             if with_position {
-                table.amend([("ordinal_position", (position + 1).into()), ("position_in_unique_constraint", super::rows::Cell::Null)]);
+                table.amend([
+                    ("ordinal_position", (position + 1).into()),
+                    ("position_in_unique_constraint", super::rows::Cell::Null),
+                ]);
             }
         }
     }
