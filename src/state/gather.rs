@@ -47,6 +47,19 @@ impl Picks {
         self.push_span(span);
     }
 
+    /// The same for rows that likely do not follow those chosen last: not worth a branch that cannot be predicted.
+    #[inline]
+    pub fn push_apart(&mut self, sources: &[&Rows], span: Span) {
+        match sources[span.source as usize].weights() {
+            None => self.weights.extend_ones(span.len as usize),
+            Some(weights) => {
+                self.weights.extend(&weights.values()[span.start as usize..(span.start + span.len) as usize]);
+            }
+        }
+        self.rows += span.len as usize;
+        self.spans.push(span);
+    }
+
     /// Chooses one row with another weight.
     pub fn push_weighted(&mut self, source: u32, row: u32, weight: Weight) {
         self.weights.extend(&[weight]);

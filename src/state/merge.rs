@@ -16,25 +16,32 @@ use crate::zset::Rows;
 pub(super) struct Walk {
     runs: Vec<Arc<Run>>,
     at: Vec<usize>,
-    /// The runs that are not at their end.
-    active: Vec<usize>,
     combine: Combine,
     parts: Vec<Span>,
 }
 
-/// What comes next: the least hash, the run that has it, how many others have it too, and the least greater hash.
-struct Next {
+/// A row of a run with its hash, while the rows of several runs are brought into one order.
+#[derive(Clone, Copy)]
+struct Entry {
     hash: u64,
-    run: usize,
-    alone: bool,
-    limit: Option<u64>,
+    source: u32,
+    row: u32,
 }
+
+/// The next rows of one run, those with hashes up to a bound that holds for all runs.
+struct Chunk {
+    source: usize,
+    at: usize,
+    end: usize,
+}
+
+/// Rows that are brought into order at a time: their hashes stay in the first-level cache.
+const CHUNK: usize = 2048;
 
 impl Walk {
     pub fn new(runs: Vec<Arc<Run>>) -> Self {
-        let active = (0..runs.len()).filter(|run| !runs[*run].is_empty()).collect();
         let at = vec![0; runs.len()];
-        Self { runs, at, active, combine: Combine::of_distinct(), parts: Vec::new() }
+        Self { runs, at, combine: Combine::of_distinct(), parts: Vec::new() }
     }
 
     pub fn runs(&self) -> &[Arc<Run>] {
@@ -42,60 +49,82 @@ impl Walk {
     }
 
     /// Picks the next rows, consolidated, about as many as asked for, and their hashes. False at the end.
+    ///
+    /// `picks` and `hashes` belong together: as many hashes as rows.
     pub fn advance(&mut self, rows: usize, picks: &mut Picks, hashes: &mut Vec<u64>) -> bool {
         let runs = std::mem::take(&mut self.runs);
         let sources: Vec<&Rows> = runs.iter().map(|run| run.rows()).collect();
         let mut left = rows;
-        while left > 0 && !self.active.is_empty() {
-            let next = self.next(&runs);
-            let taken = match next.alone {
-                true => self.take_alone(&runs, &sources, &next, left, picks, hashes),
-                false => self.take_together(&runs, &sources, next.hash, picks, hashes),
-            };
-            left = left.saturating_sub(taken);
+        while left > 0 {
+            let mut chunks = self.next_chunks(&runs, left);
+            let total: usize = chunks.iter().map(|chunk| chunk.end - chunk.at).sum();
+            let most = chunks.iter().map(|chunk| chunk.end - chunk.at).max().unwrap_or(0);
+            if total == 0 {
+                break;
+            }
+            chunks.iter().for_each(|chunk| self.at[chunk.source] = chunk.end);
+            if (total - most) * 8 < total {
+                self.take_sparse(&runs, &sources, &mut chunks, picks, hashes);
+            } else {
+                self.take_dense(&runs, &sources, &chunks, picks, hashes);
+            }
+            left = left.saturating_sub(total);
         }
         drop(sources);
         self.runs = runs;
-        !self.active.is_empty()
+        self.at.iter().zip(&self.runs).any(|(at, run)| *at < run.len())
     }
 
-    fn next(&self, runs: &[Arc<Run>]) -> Next {
-        let head = |run: usize| runs[run].hashes()[self.at[run]];
-        let first = self.active[0];
-        let mut next = Next { hash: head(first), run: first, alone: true, limit: None };
-        for run in &self.active[1..] {
-            let hash = head(*run);
-            if hash < next.hash {
-                next = Next { hash, run: *run, alone: true, limit: Some(next.hash) };
-            } else if hash == next.hash {
-                next.alone = false;
-            } else if next.limit.is_none_or(|limit| hash < limit) {
-                next.limit = Some(hash);
-            }
+    /// About `rows` next rows, or fewer if several runs have some: all rows up to a hash, hence all rows of each hash.
+    fn next_chunks(&self, runs: &[Arc<Run>], rows: usize) -> Vec<Chunk> {
+        let left: Vec<usize> = (0..runs.len()).filter(|source| self.at[*source] < runs[*source].len()).collect();
+        if let [source] = left[..] {
+            let at = self.at[source];
+            return vec![Chunk { source, at, end: runs[source].len().min(at.saturating_add(rows)) }];
         }
-        next
+        let total: usize = left.iter().map(|source| runs[*source].len() - self.at[*source]).sum();
+        let bounds = left.iter().map(|source| {
+            let (at, all) = (self.at[*source], runs[*source].hashes());
+            let share = rows.min(CHUNK) as u128 * (all.len() - at) as u128 / total as u128;
+            all[(at + share as usize).min(all.len() - 1)]
+        });
+        let bound = bounds.min().unwrap_or(u64::MAX);
+        let chunk = |source: &usize| {
+            let (at, all) = (self.at[*source], runs[*source].hashes());
+            Chunk { source: *source, at, end: first_at_least(all, at, all.len(), |hash| hash > bound) }
+        };
+        left.iter().map(chunk).filter(|chunk| chunk.at < chunk.end).collect()
     }
 
-    /// Takes the rows of the one run that comes before all others.
-    fn take_alone(
+    /// Takes rows most of which are in one run: whole pieces of it between the rows of the others.
+    fn take_sparse(
         &mut self,
         runs: &[Arc<Run>],
         sources: &[&Rows],
-        next: &Next,
-        rows: usize,
+        chunks: &mut Vec<Chunk>,
         picks: &mut Picks,
         hashes: &mut Vec<u64>,
-    ) -> usize {
-        let (start, all) = (self.at[next.run], runs[next.run].hashes());
-        let end = match next.limit {
-            None => all.len(),
-            Some(limit) => first_at_least(all, start + 1, all.len(), |hash| hash >= limit),
-        };
-        let end = end.min(start.saturating_add(rows));
-        picks.push(sources, Span { source: next.run as u32, start: start as u32, len: (end - start) as u32 });
-        hashes.extend_from_slice(&all[start..end]);
-        self.move_to(runs, next.run, end);
-        end - start
+    ) {
+        while !chunks.is_empty() {
+            let head = |chunk: &Chunk| runs[chunk.source].hashes()[chunk.at];
+            let least = (0..chunks.len()).min_by_key(|index| head(&chunks[*index])).expect("there is a chunk");
+            let hash = head(&chunks[least]);
+            let others = || (0..chunks.len()).filter(|index| *index != least).map(|index| head(&chunks[index]));
+            match others().min() {
+                Some(limit) if limit == hash => self.take_together(runs, sources, hash, chunks, picks, hashes),
+                limit => {
+                    let chunk = &mut chunks[least];
+                    let (start, all) = (chunk.at, runs[chunk.source].hashes());
+                    let before = |limit| first_at_least(all, start, chunk.end, |hash| hash >= limit);
+                    let end = limit.map_or(chunk.end, before);
+                    let (source, len) = (chunk.source as u32, (end - start) as u32);
+                    picks.push(sources, Span { source, start: start as u32, len });
+                    hashes.extend_from_slice(&all[start..end]);
+                    chunk.at = end;
+                }
+            }
+            chunks.retain(|chunk| chunk.at < chunk.end);
+        }
     }
 
     /// Takes the rows of a hash that several runs have.
@@ -104,30 +133,81 @@ impl Walk {
         runs: &[Arc<Run>],
         sources: &[&Rows],
         hash: u64,
+        chunks: &mut [Chunk],
         picks: &mut Picks,
         hashes: &mut Vec<u64>,
-    ) -> usize {
+    ) {
         self.parts.clear();
-        for run in self.active.clone() {
-            let (start, all) = (self.at[run], runs[run].hashes());
-            if all[start] == hash {
-                let end = first_at_least(all, start + 1, all.len(), |other| other > hash);
-                self.parts.push(Span { source: run as u32, start: start as u32, len: (end - start) as u32 });
-                self.move_to(runs, run, end);
+        for chunk in chunks {
+            let (start, all) = (chunk.at, runs[chunk.source].hashes());
+            chunk.at = first_at_least(all, start, chunk.end, |other| other > hash);
+            if chunk.at > start {
+                let (source, len) = (chunk.source as u32, (chunk.at - start) as u32);
+                self.parts.push(Span { source, start: start as u32, len });
             }
         }
-        let before = picks.rows;
         self.combine.combine(sources, runs[0].key(), &self.parts, picks);
-        hashes.resize(hashes.len() + picks.rows - before, hash);
-        self.parts.iter().map(|part| part.len as usize).sum()
+        hashes.resize(picks.rows, hash);
     }
 
-    fn move_to(&mut self, runs: &[Arc<Run>], run: usize, place: usize) {
-        self.at[run] = place;
-        if place == runs[run].len() {
-            self.active.retain(|active| *active != run);
+    /// Takes rows that are spread over several runs, by merging two and two without a branch that depends on data.
+    fn take_dense(
+        &mut self,
+        runs: &[Arc<Run>],
+        sources: &[&Rows],
+        chunks: &[Chunk],
+        picks: &mut Picks,
+        hashes: &mut Vec<u64>,
+    ) {
+        let entries = |chunk: &Chunk| -> Vec<Entry> {
+            let all = runs[chunk.source].hashes()[chunk.at..chunk.end].iter();
+            let source = chunk.source as u32;
+            (chunk.at as u32..).zip(all).map(|(row, hash)| Entry { hash: *hash, source, row }).collect()
+        };
+        let order = merge_all(chunks.iter().map(entries).collect());
+        for group in order.chunk_by(|a, b| a.hash == b.hash) {
+            if group.iter().all(|entry| entry.source == group[0].source) {
+                let Entry { source, row, .. } = group[0];
+                picks.push_apart(sources, Span { source, start: row, len: group.len() as u32 });
+            } else {
+                self.parts.clear();
+                // Rows of one run stay together, in their order: equal hashes come in the order of the runs.
+                for rows in group.chunk_by(|a, b| a.source == b.source) {
+                    let Entry { source, row, .. } = rows[0];
+                    self.parts.push(Span { source, start: row, len: rows.len() as u32 });
+                }
+                self.combine.combine(sources, runs[0].key(), &self.parts, picks);
+            }
+            hashes.resize(picks.rows, group[0].hash);
         }
     }
+}
+
+/// Merges sorted lists, two and two.
+fn merge_all(mut lists: Vec<Vec<Entry>>) -> Vec<Entry> {
+    while lists.len() > 1 {
+        let pairs = lists.chunks_mut(2).map(|pair| match pair {
+            [a, b] => merge_two(a, b),
+            one => std::mem::take(&mut one[0]),
+        });
+        lists = pairs.collect();
+    }
+    lists.pop().unwrap_or_default()
+}
+
+fn merge_two(a: &[Entry], b: &[Entry]) -> Vec<Entry> {
+    let mut merged = Vec::with_capacity(a.len() + b.len());
+    let (mut i, mut j) = (0, 0);
+    while i < a.len() && j < b.len() {
+        let second = b[j].hash < a[i].hash;
+        let entry = if second { &b[j] } else { &a[i] };
+        merged.push(*entry);
+        i += usize::from(!second);
+        j += usize::from(second);
+    }
+    merged.extend_from_slice(&a[i..]);
+    merged.extend_from_slice(&b[j..]);
+    merged
 }
 
 /// Several runs on their way to become one.
@@ -138,6 +218,8 @@ pub(super) struct Merge {
     picks: Picks,
     sinks: Vec<Box<dyn Sink>>,
     hashes: Vec<u64>,
+    /// The hashes of the rows picked last.
+    block: Vec<u64>,
     weights: Weights,
     directory: DirectoryBuilder,
     rows: usize,
@@ -158,6 +240,7 @@ impl Merge {
             sinks: schema.fields().iter().map(|field| sink(field.data_type(), rows)).collect(),
             picks: Picks::default(),
             hashes: Vec::with_capacity(rows),
+            block: Vec::new(),
             weights: Weights::default(),
             directory: DirectoryBuilder::new(first, last, keys),
             rows: 0,
@@ -177,9 +260,10 @@ impl Merge {
             let block = left.min(BLOCK);
             left -= block;
             self.picks.clear();
-            let before = self.hashes.len();
-            let more = self.walk.advance(block, &mut self.picks, &mut self.hashes);
-            self.directory.extend(&self.hashes[before..]);
+            self.block.clear();
+            let more = self.walk.advance(block, &mut self.picks, &mut self.block);
+            self.directory.extend(&self.block);
+            self.hashes.extend_from_slice(&self.block);
             self.weights.append(&self.picks.weights);
             self.rows += self.picks.rows;
             self.copy_columns();

@@ -10,6 +10,8 @@ use super::run::Run;
 
 /// Keys that go through the phases together.
 const BLOCK: usize = 512;
+/// Hashes that are compared without a branch; most slots of a directory hold fewer.
+const WINDOW: usize = 4;
 
 /// Rows of one run whose key is the one asked for.
 #[derive(Debug, Clone, Copy)]
@@ -25,23 +27,22 @@ pub(super) struct Probe<'a> {
     hashes: &'a [u64],
     /// Made when a hash of that run matches: most runs have none of the keys of a small delta.
     matchers: Vec<Option<KeyMatcher>>,
-    /// Where the rows of each key of the block may be, and the first hash there.
-    ranges: Vec<Range>,
     hits: Vec<Hit>,
+    sorted: Vec<Hit>,
 }
 
-#[derive(Clone, Copy)]
-struct Range {
-    start: u32,
-    end: u32,
-    head: u64,
+/// A key of the block whose hash may be in the run, and the first row where it may be.
+#[derive(Clone, Copy, Default)]
+struct Candidate {
+    place: u32,
+    row: u32,
 }
 
 impl<'a> Probe<'a> {
     pub fn new(runs: &'a [Arc<Run>], keys: &'a [ArrayRef], hashes: &'a [u64]) -> Self {
         assert!(keys.iter().all(|column| column.len() == hashes.len()), "every key has one hash");
         let matchers = std::iter::repeat_with(|| None).take(runs.len()).collect();
-        Self { runs, keys, hashes, matchers, ranges: Vec::new(), hits: Vec::new() }
+        Self { runs, keys, hashes, matchers, hits: Vec::new(), sorted: Vec::new() }
     }
 
     /// Calls `each` for every key that has rows, in the order of the keys, with the rows found for it.
@@ -56,32 +57,35 @@ impl<'a> Probe<'a> {
                 runs_hit += usize::from(self.hits.len() > before);
             }
             if runs_hit > 1 {
-                // The hits of each run are in order already, and a stable sort makes use of that.
-                self.hits.sort_by_key(|hit| hit.probe);
+                self.sort_hits(&block);
             }
             self.hits.chunk_by(|a, b| a.probe == b.probe).for_each(|hits| each(hits[0].probe, hits));
         }
     }
 
+    /// Brings the hits of several runs into the order of the keys, by counting.
+    fn sort_hits(&mut self, block: &std::ops::Range<usize>) {
+        let mut starts = [0_u32; BLOCK + 1];
+        self.hits.iter().for_each(|hit| starts[hit.probe as usize - block.start + 1] += 1);
+        (0..block.len()).for_each(|place| starts[place + 1] += starts[place]);
+        self.sorted.clone_from(&self.hits);
+        for hit in &self.hits {
+            let start = &mut starts[hit.probe as usize - block.start];
+            self.sorted[*start as usize] = *hit;
+            *start += 1;
+        }
+        std::mem::swap(&mut self.hits, &mut self.sorted);
+    }
+
     fn probe_run(&mut self, index: usize, block: std::ops::Range<usize>) {
         let run = &self.runs[index];
-        let (directory, hashes) = (run.directory(), run.hashes());
-        self.ranges.clear();
-        self.ranges.extend(self.hashes[block.clone()].iter().map(|hash| {
-            let (start, end) = directory.range(*hash);
-            Range { start: start as u32, end: end as u32, head: 0 }
-        }));
-        // Loads that do not depend on each other: the processor waits for many of them at once.
-        let last = hashes.len() - 1;
-        self.ranges.iter_mut().for_each(|range| range.head = hashes[(range.start as usize).min(last)]);
-        for (place, probe) in block.enumerate() {
-            let range = self.ranges[place];
-            let hash = self.hashes[probe];
-            if range.start < range.end && range.head <= hash {
-                let (start, end) = equal_hashes(hashes, range, hash);
-                if start < end {
-                    self.add_equal_keys(index, probe, start, end);
-                }
+        let mut candidates = [Candidate::default(); BLOCK];
+        let found = candidates_of(run, &self.hashes[block.clone()], &mut candidates);
+        for Candidate { place, row } in &candidates[..found] {
+            let probe = block.start + *place as usize;
+            let (start, end) = equal_hashes(run.hashes(), *row as usize, self.hashes[probe]);
+            if start < end {
+                self.add_equal_keys(index, probe, start, end);
             }
         }
     }
@@ -105,18 +109,52 @@ impl<'a> Probe<'a> {
     }
 }
 
-/// The rows of a range that have a hash.
-#[inline]
-fn equal_hashes(hashes: &[u64], range: Range, hash: u64) -> (usize, usize) {
-    let (mut start, end) = (range.start as usize, range.end as usize);
-    if end - start <= 16 {
-        while start < end && hashes[start] < hash {
-            start += 1;
-        }
-    } else {
-        start += hashes[start..end].partition_point(|other| *other < hash);
+/// Finds which of up to [`BLOCK`] hashes may be in a run.
+///
+/// Two phases without a branch that depends on data: no access waits for another of its phase, so that the processor
+/// has many of them under way at once, and no mispredicted branch throws that work away.
+fn candidates_of(run: &Run, wanted: &[u64], candidates: &mut [Candidate; BLOCK]) -> usize {
+    let (directory, hashes) = (run.directory(), run.hashes());
+    let mut ranges = [(0_u32, 0_u32); BLOCK];
+    for (range, hash) in ranges.iter_mut().zip(wanted) {
+        let (start, end) = directory.range(*hash);
+        *range = (start as u32, end as u32);
     }
-    (start, first_at_least(hashes, start, end, |other| other > hash))
+    // The last window that lies within the run serves for the rows behind its start, too.
+    let Some(last) = hashes.len().checked_sub(WINDOW) else { return few_rows(hashes, wanted, candidates) };
+    let mut found = 0;
+    for (place, ((start, end), hash)) in ranges.iter().zip(wanted).enumerate() {
+        let first = (*start as usize).min(last);
+        let window = &hashes[first..first + WINDOW];
+        // Hashes beyond the end of the slot are greater, those before its start are less.
+        let less: usize = window.iter().map(|other| usize::from(other < hash)).sum();
+        let equal = window.iter().fold(false, |equal, other| equal | (other == hash));
+        let beyond = (less == WINDOW) & (first + WINDOW < *end as usize);
+        candidates[found] = Candidate { place: place as u32, row: (first + less) as u32 };
+        found += usize::from(equal | beyond);
+    }
+    found
+}
+
+/// The same for a run that is shorter than a window.
+fn few_rows(hashes: &[u64], wanted: &[u64], candidates: &mut [Candidate; BLOCK]) -> usize {
+    let mut found = 0;
+    for (place, hash) in wanted.iter().enumerate() {
+        let less = hashes.iter().filter(|other| *other < hash).count();
+        candidates[found] = Candidate { place: place as u32, row: less as u32 };
+        found += usize::from(hashes.contains(hash));
+    }
+    found
+}
+
+/// The rows from `row` on that have a hash; no row before has it.
+#[inline]
+fn equal_hashes(hashes: &[u64], row: usize, hash: u64) -> (usize, usize) {
+    let start = match hashes.get(row) {
+        Some(other) if *other == hash => row,
+        _ => first_at_least(hashes, row, hashes.len(), |other| other >= hash),
+    };
+    (start, first_at_least(hashes, start, hashes.len(), |other| other > hash))
 }
 
 /// The first row from `start` on whose hash fulfils a condition that all later ones fulfil too, near ones found first.

@@ -44,8 +44,14 @@ fn merge_equal(rows: &Rows, order: &mut [HashedRow]) -> (Vec<u32>, Vec<Weight>) 
     let mut kept: Vec<u32> = Vec::with_capacity(order.len());
     let mut weights: Vec<Weight> = Vec::with_capacity(order.len());
     for group in order.chunk_by_mut(|a, b| a.hash == b.hash) {
-        if group.len() > 1 {
+        // Most groups are one row, or a row and its retraction.
+        if group.len() > 2 {
             group.sort_by(|a, b| compare(a.row as usize, b.row as usize));
+        }
+        if let [a, b] = group
+            && compare(a.row as usize, b.row as usize).is_gt()
+        {
+            std::mem::swap(a, b);
         }
         for equal in group.chunk_by(|a, b| compare(a.row as usize, b.row as usize).is_eq()) {
             let weight = equal.iter().fold(0, |sum, row| weights_add(sum, rows.weight(row.row as usize)));
