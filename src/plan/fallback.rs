@@ -7,12 +7,12 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::builder::LogicalTableSource;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, RecursiveQuery, Sort, SortExpr, lit};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, RecursiveQuery, lit};
 
 use super::lower::{Lowering, Recipe, reads_clock};
 use super::recompute::SubPlan;
 use super::stream::{Stream, filler, schema_of};
-use super::ties::all_columns;
+use super::ties::sorted;
 use crate::dataflow::operators::{Compute, Recompute};
 use crate::dataflow::{Class, Edge, Node, NodeKind, Route};
 use crate::error::SqlResult;
@@ -178,15 +178,7 @@ impl Lowering<'_> {
             LogicalPlan::Limit(limit) => &limit.input,
             LogicalPlan::Projection(projection) => &projection.input,
             LogicalPlan::SubqueryAlias(alias) => &alias.input,
-            other => {
-                let order = all_columns(other.schema());
-                let expr = order.into_iter().map(|column| SortExpr::new(column, true, false)).collect::<Vec<_>>();
-                let input = Arc::new(self.input(other, inputs)?);
-                return Ok(match expr.is_empty() {
-                    true => Arc::unwrap_or_clone(input),
-                    false => LogicalPlan::Sort(Sort { expr, input, fetch: None }),
-                });
-            }
+            other => return Ok(sorted(self.input(other, inputs)?)),
         };
         let below = self.cut_below_sort(below, inputs)?;
         let plan = self.cut_subqueries(plan.clone(), inputs)?;

@@ -1,6 +1,7 @@
 //! The law of plans: what a lowered query keeps equals the query run on what its inputs hold, after every random step.
 //!
-//! A failure prints its seed; `HEADWATER_SEED=n cargo test plan_law` runs that one case for every query.
+//! A failure prints its seed; `HEADWATER_SEED=n cargo test plan_law` runs that one case for every query, and
+//! `HEADWATER_CASES=n` runs n random cases for each.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -357,6 +358,7 @@ fn rounded(delta: &Delta) -> Delta {
 fn check(sql: &str, cases: u64) {
     let replayed = std::env::var("HEADWATER_SEED").ok().map(|seed| seed.parse::<u64>().expect("a seed is a number"));
     let first = replayed.unwrap_or_else(|| rand::random::<u64>() >> 16);
+    let cases = std::env::var("HEADWATER_CASES").map_or(cases, |cases| cases.parse().expect("a number of cases"));
     let (sql, tolerant) = sql.strip_prefix('~').map_or((sql, false), |sql| (sql, true));
     for seed in first..first + if replayed.is_some() { 1 } else { cases } {
         check_case(sql, seed, tolerant);

@@ -204,3 +204,69 @@ fn allowed_values(filter: &Expr, column: &str) -> Option<Vec<ScalarValue>> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use datafusion::logical_expr::{col, lit};
+    use futures::TryStreamExt;
+
+    use super::*;
+    use crate::zset::{parse_rows, pretty_rows};
+
+    fn snapshot() -> Snapshot {
+        let rows = parse_rows("id INT, s TEXT", "+1 | 1 | a\n+1 | 2 | b\n+2 | 3 | c\n+1 | 4 | NULL");
+        let mut held = Arrangement::new(rows.schema(), vec![0]);
+        held.absorb(&rows);
+        held.snapshot()
+    }
+
+    fn keys(filters: &[Expr]) -> Option<usize> {
+        fixed_keys(&snapshot(), filters).map(|keys| keys[0].len())
+    }
+
+    fn scanned(table: &dyn TableProvider, filters: &[Expr]) -> String {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            let state = crate::functions::session_state();
+            let plan = table.scan(&state, None, filters, None).await.expect("a scan");
+            let stream = plan.execute(0, state.task_ctx()).expect("a stream");
+            let batches: Vec<RecordBatch> = stream.try_collect().await.expect("rows");
+            let parts: Vec<Rows> = batches.into_iter().map(Rows::inserts).collect();
+            pretty_rows(&Rows::concat(&table.schema(), &parts))
+        })
+    }
+
+    #[test]
+    fn filters_that_fix_the_key_are_look_ups() {
+        assert_eq!(keys(&[col("id").eq(lit(2i32))]), Some(1));
+        assert_eq!(keys(&[lit(2i32).eq(col("id")), col("s").eq(lit("b"))]), Some(1));
+        assert_eq!(keys(&[col("id").in_list(vec![lit(1i32), lit(2i32), lit(1i32)], false)]), Some(2));
+        assert_eq!(keys(&[col("id").eq(lit(1i32)).or(col("id").eq(lit(4i32)))]), Some(2));
+        assert_eq!(keys(&[col("id").eq(lit(ScalarValue::Int32(None)))]), Some(0));
+    }
+
+    #[test]
+    fn other_filters_are_scans() {
+        assert_eq!(keys(&[col("s").eq(lit("b"))]), None);
+        assert_eq!(keys(&[col("id").gt(lit(2i32))]), None);
+        assert_eq!(keys(&[col("id").eq(lit(1i32)).or(col("s").eq(lit("a")))]), None);
+        assert_eq!(keys(&[col("id").in_list(vec![lit(1i32)], true)]), None);
+        assert_eq!(keys(&[col("id").eq(lit(1i64))]), None);
+    }
+
+    #[test]
+    fn a_scan_gives_every_row_as_often_as_it_is_there() {
+        let table = snapshot_table(snapshot(), None);
+        assert_eq!(scanned(table.as_ref(), &[]), "+1 | 1 | a\n+1 | 2 | b\n+1 | 3 | c\n+1 | 3 | c\n+1 | 4 | NULL");
+        assert_eq!(scanned(table.as_ref(), &[col("id").eq(lit(3i32))]), "+1 | 3 | c\n+1 | 3 | c");
+        assert_eq!(scanned(table.as_ref(), &[col("id").eq(lit(9i32))]), "");
+    }
+
+    #[test]
+    fn an_overlay_adds_and_takes_away() {
+        let overlay = parse_rows("id INT, s TEXT", "-1 | 1 | a\n+1 | 1 | z\n-2 | 3 | c");
+        let table = snapshot_table(snapshot(), Some(overlay));
+        assert_eq!(scanned(table.as_ref(), &[]), "+1 | 1 | z\n+1 | 2 | b\n+1 | 4 | NULL");
+        assert_eq!(scanned(table.as_ref(), &[col("id").eq(lit(1i32))]), "+1 | 1 | z");
+    }
+}

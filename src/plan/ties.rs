@@ -14,8 +14,23 @@ use datafusion::logical_expr::{
     Aggregate, Expr, ExprSchemable, LogicalPlan, Projection, Sort, SortExpr, Window, WindowFrameBound, WindowFrameUnits,
 };
 
-/// Settles every order in the plan that decides about a result.
+/// Settles every order in the plan that decides about a result, but for a LIMIT without order at its root: there any
+/// rows will do, and a query need not look at all of them. (A view, which must know which rows they are, is given an
+/// order when it is lowered.)
 pub(super) fn settle(plan: LogicalPlan) -> Result<LogicalPlan> {
+    match plan {
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => {
+            let plan = plan.map_children(|child| settle(child).map(Transformed::yes))?.data;
+            Ok(plan.map_subqueries(|subquery| settle_all(subquery).map(Transformed::yes))?.data)
+        }
+        LogicalPlan::Limit(_) if !cuts_a_sort(&plan) => {
+            Ok(plan.map_children(|child| settle_all(child).map(Transformed::yes))?.data)
+        }
+        other => settle_all(other),
+    }
+}
+
+fn settle_all(plan: LogicalPlan) -> Result<LogicalPlan> {
     let settled = plan.transform_up_with_subqueries(|plan| match plan {
         LogicalPlan::Aggregate(aggregate) => settle_aggregate(aggregate),
         LogicalPlan::Window(window) => settle_window(window),
@@ -28,17 +43,37 @@ pub(super) fn settle(plan: LogicalPlan) -> Result<LogicalPlan> {
     Ok(settled.data)
 }
 
-/// The sort that a limit cuts, if there is one, perhaps below projections.
+fn cuts_a_sort(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Sort(_) => true,
+        LogicalPlan::Limit(_) | LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => {
+            plan.inputs().into_iter().all(cuts_a_sort)
+        }
+        _ => false,
+    }
+}
+
+/// The sort that a limit cuts, perhaps below projections; one over all columns where there is none.
 fn settle_sort_below(plan: LogicalPlan) -> Result<LogicalPlan> {
     match plan {
         LogicalPlan::Sort(Sort { mut expr, input, fetch }) => {
             continue_order(&mut expr, &all_columns(input.schema()));
             Ok(LogicalPlan::Sort(Sort { expr, input, fetch }))
         }
-        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => {
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Limit(_) => {
             Ok(plan.map_children(|child| settle_sort_below(child).map(Transformed::yes))?.data)
         }
-        other => Ok(other),
+        other => Ok(sorted(other)),
+    }
+}
+
+/// The plan in the order of all its columns.
+pub(super) fn sorted(plan: LogicalPlan) -> LogicalPlan {
+    let mut expr = Vec::new();
+    continue_order(&mut expr, &all_columns(plan.schema()));
+    match expr.is_empty() {
+        true => plan,
+        false => LogicalPlan::Sort(Sort { expr, input: Arc::new(plan), fetch: None }),
     }
 }
 
@@ -137,7 +172,7 @@ fn continue_order(order: &mut Vec<SortExpr>, shown: &[Expr]) {
     }
 }
 
-pub(super) fn all_columns(schema: &DFSchema) -> Vec<Expr> {
+fn all_columns(schema: &DFSchema) -> Vec<Expr> {
     schema.columns().into_iter().map(Expr::Column).filter(|column| can_sort(column, schema)).collect()
 }
 

@@ -175,8 +175,63 @@ fn plan_law_of_recursion_time_and_the_rest() {
         "SELECT a, unnest(make_array(a, b)) AS y FROM t",
         "SELECT * FROM generate_series(1, 3) AS g(i)",
         "SELECT t.a, g.i FROM t JOIN generate_series(1, 3) AS g(i) ON t.a = g.i",
+        "SELECT s, n, row_number() OVER (ORDER BY n DESC, s) AS place FROM (SELECT s, count(*) AS n FROM t GROUP BY s) AS q",
+        "SELECT q.a, q.n, u.c FROM (SELECT a, count(*) AS n FROM t GROUP BY a HAVING count(*) > 1) AS q LEFT JOIN u ON q.a = u.a",
+        "SELECT DISTINCT q.m FROM (SELECT a, max(b) AS m FROM t GROUP BY a) AS q WHERE q.m IN (SELECT c FROM u)",
+        "SELECT a, sum(n) AS s FROM (SELECT a, s, count(*) AS n FROM t GROUP BY a, s UNION ALL SELECT a, s, c FROM u) AS q GROUP BY a",
+        "SELECT t.a, count(*) AS n FROM t JOIN (SELECT DISTINCT a FROM u) AS q ON t.a = q.a GROUP BY t.a ORDER BY n LIMIT 2",
+        "WITH q AS (SELECT a, avg(b) AS m FROM t GROUP BY a), r AS (SELECT * FROM q WHERE m > 0) SELECT r.a, q.m FROM r JOIN q ON r.a = q.a",
+        "SELECT a FROM t WHERE b > ALL (SELECT c FROM u WHERE u.a = t.a)",
+        "SELECT a FROM t WHERE b = ANY (SELECT c FROM u)",
+        "SELECT a, count(*) AS n FROM t GROUP BY a HAVING count(*) > (SELECT count(*) FROM w)",
+        "SELECT t.a, u.c, w.v FROM t FULL JOIN u ON t.a = u.a FULL JOIN w ON u.c = w.v",
+        "SELECT count(*) AS n FROM t, u WHERE t.a = u.a AND (t.b > 1 OR u.c > 1)",
+        "SELECT t.a, t.b - q.m AS d FROM t JOIN (SELECT a, max(b) AS m FROM t GROUP BY a) AS q ON t.a = q.a WHERE t.b < q.m",
+        "SELECT sum(v) AS v FROM (SELECT v FROM w LIMIT 3) AS q",
+        "SELECT 1 AS x FROM t GROUP BY a HAVING min(b) > 0",
+        "SELECT min(a) AS a FROM t WHERE false",
+        "SELECT NULL AS x, a FROM t",
+        "SELECT a FROM t EXCEPT SELECT k FROM w UNION ALL SELECT 1",
+        "SELECT CAST(s AS INTEGER) AS i FROM t WHERE s <> ''",
         "SELECT a FROM t WHERE a > 0 LIMIT 0",
         "SELECT a FROM t WHERE ts < now() - INTERVAL '1 day'",
         "SELECT count(*) AS n FROM t WHERE ts > now() - INTERVAL '1 day'",
     ]);
+}
+
+fn check_explain(sql: &str, expected: expect_test::Expect) {
+    let world = super::World::new();
+    let graph = super::lower(&world.plan(sql), &world).expect(sql);
+    expected.assert_eq(&super::explained(&graph));
+}
+
+#[test]
+fn explain_shows_what_is_kept() {
+    check_explain(
+        "SELECT a, sum(b * 2) AS s FROM t WHERE b > 0 GROUP BY a",
+        expect_test::expect![[r#"
+        project a, sum(t.b * Int64(2)) [linear]
+          aggregate sum(t.b * 2) by t.a [keyed; keeps one row of sums for each group; values for min, max and DISTINCT]
+            project a, b * 2 where b > 0 [linear] -> by t.a
+              t"#]],
+    );
+    check_explain(
+        "SELECT e1.id, e2.v FROM e AS e1 JOIN e AS e2 ON e1.id = e2.a",
+        expect_test::expect![[r#"
+        project id, v [linear, append-only]
+          join on e1.id = e2.a [keyed, append-only; keeps the rows of both inputs by key]
+            project id where id IS NOT NULL [linear, append-only] -> by id
+              e, append-only
+            project a, v, CAST(a AS Int64) where CAST(a AS Int64) IS NOT NULL [linear, append-only] -> by CAST(a AS Int64)
+              e, append-only
+        warning: join keeps the rows of both inputs by key, and an input only grows: its state grows for ever; bound it with a filter on time"#]],
+    );
+}
+
+#[test]
+fn volatile_functions_are_refused() {
+    let world = super::World::new();
+    let refused = super::lower(&world.plan("SELECT a, random() AS r FROM t"), &world).err().expect("an error");
+    assert_eq!(refused.code, crate::error::SqlState::FEATURE_NOT_SUPPORTED);
+    assert!(refused.message.starts_with("random()"), "{}", refused.message);
 }
