@@ -10,9 +10,9 @@ use std::time::Duration;
 use pgwire::messages::PgWireFrontendMessage;
 use pgwire::messages::startup::SecretKey;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::connection::{Connection, End, violation};
 use super::extended::Extended;
@@ -101,37 +101,40 @@ impl Wire {
 
 /// Serves a listener until the token of its [`Wire`] is cancelled, then lets every conversation end.
 pub async fn serve(listener: TcpListener, wire: Arc<Wire>) {
-    let tasks = TaskTracker::new();
+    let mut conversations = JoinSet::new();
     let sockets = Arc::new(Semaphore::new(wire.options.max_connections + SPARE_SOCKETS));
     loop {
-        let socket = tokio::select! {
+        tokio::select! {
             () = wire.stop.cancelled() => break,
-            accepted = accept(&listener, &sockets) => accepted,
-        };
-        let Some((stream, peer, place)) = socket else { continue };
-        let conversation = tasks.spawn(converse(wire.clone(), stream, peer));
-        tasks.spawn(async move {
-            // A panic ends its own connection and no other.
-            if let Err(error) = conversation.await
-                && error.is_panic()
-            {
-                tracing::error!(%peer, "a connection's task has panicked; the connection is closed");
-            }
-            drop(place);
-        });
+            Some(ended) = conversations.join_next() => report(ended),
+            accepted = accept(&listener, &sockets) => if let Some((stream, peer, place)) = accepted {
+                conversations.spawn(converse(wire.clone(), stream, peer, place));
+            },
+        }
     }
     drop(listener);
-    tasks.close();
     wire.cancel_all();
-    if tokio::time::timeout(wire.options.stop_timeout, tasks.wait()).await.is_err() {
+    let all_ended = async {
+        while let Some(ended) = conversations.join_next().await {
+            report(ended);
+        }
+    };
+    if tokio::time::timeout(wire.options.stop_timeout, all_ended).await.is_err() {
         tracing::warn!("connections did not end in time; they are cut off");
+    }
+}
+
+/// A panic ends its own connection and no other.
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection's task has panicked; the connection is closed");
     }
 }
 
 async fn accept(
     listener: &TcpListener,
     sockets: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     let place = sockets.clone().acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((stream, peer)) => Some((stream, peer, place)),
@@ -145,7 +148,7 @@ async fn accept(
 }
 
 /// One conversation from the first byte to the last.
-async fn converse(wire: Arc<Wire>, stream: TcpStream, peer: SocketAddr) {
+async fn converse(wire: Arc<Wire>, stream: TcpStream, peer: SocketAddr, _place: OwnedSemaphorePermit) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "TCP_NODELAY");
     }
