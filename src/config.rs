@@ -34,8 +34,8 @@ pub struct Options {
     /// Memory for state and queries, such as 512MB or 2GiB [default: 60 % of the cgroup or machine]
     #[arg(long, global = true, env = "HEADWATER_MEMORY_LIMIT", value_name = "SIZE")]
     pub memory_limit: Option<String>,
-    /// Folders in which SQL may read and write files, separated by colons [default: the current folder]
-    #[arg(long, global = true, env = "HEADWATER_ALLOWED_PATHS", value_name = "DIRS", value_delimiter = ':')]
+    /// Folders in which SQL may read and write files, separated by commas [default: the current folder; for `sql` all]
+    #[arg(long, global = true, env = "HEADWATER_ALLOWED_PATHS", value_name = "DIRS", value_delimiter = ',')]
     pub allowed_paths: Option<Vec<PathBuf>>,
     /// Client connections at a time [default: 1000]
     #[arg(long, global = true, env = "HEADWATER_MAX_CONNECTIONS", value_name = "N")]
@@ -117,6 +117,15 @@ impl Config {
     /// # Errors
     /// The file cannot be read, has an unknown setting, or a value is out of its limits.
     pub fn new(options: Options) -> SqlResult<Config> {
+        let here = std::env::current_dir().map_or_else(|_| Vec::new(), |dir| vec![dir]);
+        Config::with_paths(options, here)
+    }
+
+    /// As [`Config::new`], with other paths allowed by default.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_paths(options: Options, allowed_paths: Vec<PathBuf>) -> SqlResult<Config> {
         let file = options.config.as_deref().map_or(Ok(File::default()), read_file)?;
         let size = |flag: Option<String>, file: Option<Size>| {
             flag.or_else(|| file.map(Size::text)).as_deref().map(parse_size).transpose()
@@ -126,14 +135,13 @@ impl Config {
             listen.set_port(port);
         }
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let here = || std::env::current_dir().map_or_else(|_| Vec::new(), |dir| vec![dir]);
         let config = Config {
             data_dir: options.data_dir.or(file.data_dir).unwrap_or_else(|| PathBuf::from("headwater-data")),
             listen,
             http_listen: address("--http-listen", options.http_listen.or(file.http_listen), HTTP_PORT)?,
             workers: options.workers.or(file.workers).unwrap_or(cores),
             memory_limit: size(options.memory_limit, file.memory_limit)?.unwrap_or_else(default_memory_limit),
-            allowed_paths: options.allowed_paths.or(file.allowed_paths).unwrap_or_else(here),
+            allowed_paths: options.allowed_paths.or(file.allowed_paths).unwrap_or(allowed_paths),
             max_connections: options.max_connections.or(file.max_connections).unwrap_or(1_000),
             sync: options.sync.or(file.sync).unwrap_or(true),
             checkpoint_size: size(options.checkpoint_size, file.checkpoint_size)?.unwrap_or(64 << 20),
