@@ -166,10 +166,8 @@ impl Screen {
 
     async fn page(&self, session: &mut Session, figures: &str) -> SqlResult<String> {
         // Clears the terminal and begins at its top left corner.
-        let mut page = format!(
-            "\x1b[2J\x1b[H\x1b[1mHeadwater\x1b[0m  {figures}\n{}   {}   Ctrl-C ends\n",
-            self.psql, self.http
-        );
+        let mut page =
+            format!("\x1b[2J\x1b[H\x1b[1mHeadwater\x1b[0m  {figures}\n{}   {}   Ctrl-C ends\n", self.psql, self.http);
         for view in &VIEWS {
             page.push_str(&format!("\n\x1b[1m{}\x1b[0m: {}\n{}", view.name, view.query, read(session, view).await?));
         }

@@ -41,10 +41,22 @@ pub mod session;
 // Floor 6.
 #[doc(hidden)]
 pub mod console;
+#[doc(hidden)]
+pub mod wire;
 
 // The program around the rooms.
 #[doc(hidden)]
 pub mod config;
+#[doc(hidden)]
+pub mod demo;
+#[doc(hidden)]
+pub mod script;
+#[doc(hidden)]
+pub mod serve;
+#[doc(hidden)]
+pub mod table;
 
 pub use config::Config;
+pub use engine::Engine;
 pub use error::{SqlError, SqlState};
+pub use session::Session;

@@ -32,10 +32,8 @@ pub async fn run(engine: &Engine, text: &str, print: Print, out: &mut (dyn Write
     let mut session = Session::new(engine.clone(), info).map_err(at_start)?;
     for parsed in sql::parse(text).map_err(at_start)? {
         // A statement without a position of its own is shown by its beginning.
-        let failed = |error: SqlError| Failure {
-            place: place(text, Some(parsed.offset + error.position.unwrap_or(1))),
-            error,
-        };
+        let failed =
+            |error: SqlError| Failure { place: place(text, Some(parsed.offset + error.position.unwrap_or(1))), error };
         if reads(&parsed.text) {
             wait_for_sources(engine).await.map_err(failed)?;
         }
@@ -45,12 +43,7 @@ pub async fn run(engine: &Engine, text: &str, print: Print, out: &mut (dyn Write
     wait_for_sources(engine).await.map_err(at_start)
 }
 
-async fn statement(
-    session: &mut Session,
-    text: &str,
-    print: Print,
-    out: &mut (dyn Write + Send),
-) -> SqlResult<()> {
+async fn statement(session: &mut Session, text: &str, print: Print, out: &mut (dyn Write + Send)) -> SqlResult<()> {
     let mut script = session.script(text)?;
     while let Some(response) = session.next(&mut script).await {
         tell_notices(session);
@@ -226,10 +219,14 @@ mod tests {
 
     #[test]
     fn only_definitions_do_not_wait() {
-        for text in ["CREATE SOURCE s", "create or replace view v", "CREATE TABLE t WITH (connector='file')", "SET x = 1"] {
+        for text in
+            ["CREATE SOURCE s", "create or replace view v", "CREATE TABLE t WITH (connector='file')", "SET x = 1"]
+        {
             assert!(!reads(text), "{text}");
         }
-        for text in ["SELECT 1", "CREATE TABLE t AS SELECT 1", "COPY t TO '/x'", "-- comment\nSELECT 1", "INSERT INTO t"] {
+        for text in
+            ["SELECT 1", "CREATE TABLE t AS SELECT 1", "COPY t TO '/x'", "-- comment\nSELECT 1", "INSERT INTO t"]
+        {
             assert!(reads(text), "{text}");
         }
     }

@@ -5,7 +5,8 @@ use std::io::Write;
 use arrow::array::RecordBatch;
 
 use crate::error::SqlResult;
-use crate::functions::text::{CopyColumn, CopyForm, CopyFormat, CopyRows, CopyWriter, Header, TextStyle, texts};
+use crate::functions::text::copy::{CopyColumn, CopyForm, CopyFormat, CopyRows, CopyWriter, Header};
+use crate::functions::text::{TextStyle, texts};
 use crate::script::output_failed;
 use crate::session::{OutputColumn, RowStream};
 use crate::zset::PgType;
@@ -140,13 +141,7 @@ impl Table {
 fn is_number(pg_type: &PgType) -> bool {
     matches!(
         pg_type,
-        PgType::Int2
-            | PgType::Int4
-            | PgType::Int8
-            | PgType::Float4
-            | PgType::Float8
-            | PgType::Numeric(_)
-            | PgType::Oid
+        PgType::Int2 | PgType::Int4 | PgType::Int8 | PgType::Float4 | PgType::Float8 | PgType::Numeric(_) | PgType::Oid
     )
 }
 

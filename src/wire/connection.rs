@@ -70,11 +70,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Whether the whole of another message is here already.
-    pub fn has_message(&self) -> bool {
-        matches!(self.frame_length(), Ok(Some(length)) if self.incoming.len() >= length)
-    }
-
     /// Length of the first message with its type byte, once its header is here.
     fn frame_length(&self) -> Result<Option<usize>, End> {
         let Some(header) = self.incoming.get(..5) else { return Ok(None) };

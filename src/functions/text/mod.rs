@@ -1,15 +1,15 @@
 //! Values of every SQL type as PostgreSQL prints and reads them: text, binary, and the three formats of COPY.
 //!
 //! All of it works on whole columns: [`TextColumn`] and [`BinaryColumn`] print the values of an Arrow array into a byte
-//! buffer, [`ColumnBuilder`] makes an array from texts or binary values, [`CopyWriter`] and
-//! [`CopyReader`] print and read COPY's data.
+//! buffer, [`ColumnBuilder`] makes an array from texts or binary values, [`copy`] prints and reads
+//! COPY's data.
 
 mod array;
 mod binary_in;
 mod binary_out;
 mod bytes;
 mod calendar;
-mod copy;
+pub mod copy;
 mod datetime_in;
 mod datetime_out;
 mod input;
@@ -27,7 +27,6 @@ pub use calendar::{
     DATE_INFINITY, DATE_MINUS_INFINITY, Day, MICROS_PER_DAY, MICROS_PER_SECOND, TIMESTAMP_INFINITY,
     TIMESTAMP_MINUS_INFINITY, civil_from_days, date_in_range, days_from_civil, days_in_month, timestamp_in_range,
 };
-pub use copy::{CopyColumn, CopyForm, CopyFormat, CopyReader, CopyRows, CopyWriter, Header};
 pub use datetime_in::{parse_date, parse_time, parse_timestamp, parse_timestamptz};
 pub use datetime_out::{write_date, write_interval, write_offset, write_time, write_timestamp, write_timestamptz};
 pub use input::{ColumnBuilder, RowError, parse_bool, parse_texts};
