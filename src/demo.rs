@@ -152,6 +152,9 @@ impl Screen {
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
         let moment = engine.published().moment;
         let age = (clock as i64).saturating_sub(moment.now).max(0) as f64 / 1000.0;
+        if seconds < 0.2 {
+            return "starting".to_string();
+        }
         let text = format!(
             "{:.0} rows/s in, {:.0} changes/s out, {:.0} steps/s; step {} is {age:.1} ms old",
             rate(now.0, self.rows_in),

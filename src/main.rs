@@ -104,10 +104,11 @@ fn sentence(error: SqlError) -> String {
 
 async fn serve(config: &Config) -> Result<(), String> {
     let server = start(config).await?;
+    let data_dir = config.data_dir.canonicalize().unwrap_or_else(|_| config.data_dir.clone());
     let _ = writeln!(
         io::stdout(),
         "data in {}\n{}\nhttp://{}\ntry: headwater demo",
-        config.data_dir.display(),
+        data_dir.display(),
         psql_command(server.wire_address),
         server.http_address
     );

@@ -205,3 +205,6 @@ fn resident_bytes() -> Option<f64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     statm.split_whitespace().nth(1)?.parse::<f64>().ok().map(|pages| pages * PAGE)
 }
+
+#[cfg(test)]
+mod tests;
