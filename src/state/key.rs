@@ -12,7 +12,25 @@ use arrow::datatypes::{
 
 use crate::zset::{canonical, interval_length};
 
-type Equal = Box<dyn Fn(usize, usize) -> bool + Send + Sync>;
+/// Whether a value of the left column equals one of the right column.
+trait Compare: Send + Sync {
+    fn equal(&self, left: usize, right: usize) -> bool;
+    /// Makes the verdicts of unequal pairs false.
+    fn check(&self, pairs: &[(u32, u32)], verdicts: &mut [bool]);
+}
+
+impl<F: Fn(usize, usize) -> bool + Send + Sync> Compare for F {
+    fn equal(&self, left: usize, right: usize) -> bool {
+        self(left, right)
+    }
+    fn check(&self, pairs: &[(u32, u32)], verdicts: &mut [bool]) {
+        for ((left, right), verdict) in pairs.iter().zip(verdicts) {
+            *verdict = *verdict && self(*left as usize, *right as usize);
+        }
+    }
+}
+
+type Equal = Box<dyn Compare>;
 
 /// Compares keys of two lists of columns: NULL = NULL, -0.0 = 0.0, NaN = NaN, `1 month` = `30 days`.
 pub struct KeyMatcher(Vec<Equal>);
@@ -27,7 +45,12 @@ impl KeyMatcher {
     /// Whether key `left` of the left side equals key `right` of the right side.
     #[inline]
     pub fn equal(&self, left: usize, right: usize) -> bool {
-        self.0.iter().all(|equal| equal(left, right))
+        self.0.iter().all(|column| column.equal(left, right))
+    }
+
+    /// Makes the verdict of every pair false whose keys differ.
+    pub(super) fn check(&self, pairs: &[(u32, u32)], verdicts: &mut [bool]) {
+        self.0.iter().for_each(|column| column.check(pairs, verdicts));
     }
 }
 
@@ -44,7 +67,7 @@ impl RowMatcher {
 
     #[inline]
     pub(super) fn equal(&self, left: usize, right: usize) -> bool {
-        self.0.iter().all(|equal| equal(left, right))
+        self.0.iter().all(|column| column.equal(left, right))
     }
 }
 

@@ -10,8 +10,6 @@ use super::run::Run;
 
 /// Keys that go through the phases together.
 const BLOCK: usize = 512;
-/// Hashes that are compared without a branch; most slots of a directory hold fewer.
-const WINDOW: usize = 4;
 
 /// Rows of one run whose key is the one asked for.
 #[derive(Debug, Clone, Copy)]
@@ -27,22 +25,28 @@ pub(super) struct Probe<'a> {
     hashes: &'a [u64],
     /// Made when a hash of that run matches: most runs have none of the keys of a small delta.
     matchers: Vec<Option<KeyMatcher>>,
+    ranges: Vec<Range>,
+    /// Keys of the block with rows that have the same hash, and whether they have the same key.
+    pairs: Vec<(u32, u32)>,
+    verdicts: Vec<bool>,
     hits: Vec<Hit>,
     sorted: Vec<Hit>,
 }
 
-/// A key of the block whose hash may be in the run, and the first row where it may be.
-#[derive(Clone, Copy, Default)]
-struct Candidate {
-    place: u32,
-    row: u32,
+/// Where the rows of a key may be, and the first hash there.
+#[derive(Clone, Copy)]
+struct Range {
+    start: u32,
+    end: u32,
+    head: u64,
 }
 
 impl<'a> Probe<'a> {
     pub fn new(runs: &'a [Arc<Run>], keys: &'a [ArrayRef], hashes: &'a [u64]) -> Self {
         assert!(keys.iter().all(|column| column.len() == hashes.len()), "every key has one hash");
         let matchers = std::iter::repeat_with(|| None).take(runs.len()).collect();
-        Self { runs, keys, hashes, matchers, hits: Vec::new(), sorted: Vec::new() }
+        let (ranges, pairs, verdicts) = (Vec::new(), Vec::new(), Vec::new());
+        Self { runs, keys, hashes, matchers, ranges, pairs, verdicts, hits: Vec::new(), sorted: Vec::new() }
     }
 
     /// Calls `each` for every key that has rows, in the order of the keys, with the rows found for it.
@@ -78,83 +82,68 @@ impl<'a> Probe<'a> {
     }
 
     fn probe_run(&mut self, index: usize, block: std::ops::Range<usize>) {
-        let run = &self.runs[index];
-        let mut candidates = [Candidate::default(); BLOCK];
-        let found = candidates_of(run, &self.hashes[block.clone()], &mut candidates);
-        for Candidate { place, row } in &candidates[..found] {
-            let probe = block.start + *place as usize;
-            let (start, end) = equal_hashes(run.hashes(), *row as usize, self.hashes[probe]);
-            if start < end {
-                self.add_equal_keys(index, probe, start, end);
-            }
+        self.pairs.clear();
+        find_ranges(&self.runs[index], &self.hashes[block.clone()], &mut self.ranges);
+        find_pairs(&self.runs[index], &self.ranges, &self.hashes[block.clone()], block.start, &mut self.pairs);
+        if self.pairs.is_empty() {
+            return;
         }
-    }
-
-    /// Adds those of the rows with the right hash that have the right key.
-    fn add_equal_keys(&mut self, index: usize, probe: usize, start: usize, end: usize) {
+        self.verdicts.clear();
+        self.verdicts.resize(self.pairs.len(), true);
         let matcher =
             self.matchers[index].get_or_insert_with(|| KeyMatcher::new(self.keys, &self.runs[index].key_columns()));
-        let mut row = start;
-        while row < end {
-            let first = row;
-            while row < end && matcher.equal(probe, row) {
-                row += 1;
+        matcher.check(&self.pairs, &mut self.verdicts);
+        let first_of_run = self.hits.len();
+        for ((probe, row), _) in self.pairs.iter().zip(&self.verdicts).filter(|(_, equal)| **equal) {
+            match self.hits[first_of_run..].last_mut() {
+                Some(last) if last.probe == *probe && last.span.start + last.span.len == *row => last.span.len += 1,
+                _ => self.hits.push(Hit { probe: *probe, span: Span { source: index as u32, start: *row, len: 1 } }),
             }
-            if row > first {
-                let span = Span { source: index as u32, start: first as u32, len: (row - first) as u32 };
-                self.hits.push(Hit { probe: probe as u32, span });
-            }
-            row += 1;
         }
     }
 }
 
-/// Finds which of up to [`BLOCK`] hashes may be in a run.
+/// Two phases of loads that do not depend on each other: the processor waits for many of them at once.
 ///
-/// Two phases without a branch that depends on data: no access waits for another of its phase, so that the processor
-/// has many of them under way at once, and no mispredicted branch throws that work away.
-fn candidates_of(run: &Run, wanted: &[u64], candidates: &mut [Candidate; BLOCK]) -> usize {
+/// Measured, this is as fast as asking for the memory ahead, and the scan that follows is best left to the branch
+/// predictor.
+fn find_ranges(run: &Run, wanted: &[u64], ranges: &mut Vec<Range>) {
     let (directory, hashes) = (run.directory(), run.hashes());
-    let mut ranges = [(0_u32, 0_u32); BLOCK];
-    for (range, hash) in ranges.iter_mut().zip(wanted) {
+    ranges.clear();
+    ranges.extend(wanted.iter().map(|hash| {
         let (start, end) = directory.range(*hash);
-        *range = (start as u32, end as u32);
+        Range { start: start as u32, end: end as u32, head: 0 }
+    }));
+    if let Some(last) = hashes.len().checked_sub(1) {
+        ranges.iter_mut().for_each(|range| range.head = hashes[(range.start as usize).min(last)]);
     }
-    // The last window that lies within the run serves for the rows behind its start, too.
-    let Some(last) = hashes.len().checked_sub(WINDOW) else { return few_rows(hashes, wanted, candidates) };
-    let mut found = 0;
-    for (place, ((start, end), hash)) in ranges.iter().zip(wanted).enumerate() {
-        let first = (*start as usize).min(last);
-        let window = &hashes[first..first + WINDOW];
-        // Hashes beyond the end of the slot are greater, those before its start are less.
-        let less: usize = window.iter().map(|other| usize::from(other < hash)).sum();
-        let equal = window.iter().fold(false, |equal, other| equal | (other == hash));
-        let beyond = (less == WINDOW) & (first + WINDOW < *end as usize);
-        candidates[found] = Candidate { place: place as u32, row: (first + less) as u32 };
-        found += usize::from(equal | beyond);
-    }
-    found
 }
 
-/// The same for a run that is shorter than a window.
-fn few_rows(hashes: &[u64], wanted: &[u64], candidates: &mut [Candidate; BLOCK]) -> usize {
-    let mut found = 0;
-    for (place, hash) in wanted.iter().enumerate() {
-        let less = hashes.iter().filter(|other| *other < hash).count();
-        candidates[found] = Candidate { place: place as u32, row: less as u32 };
-        found += usize::from(hashes.contains(hash));
+/// Appends the rows that have one of the hashes, each with the number of the hash from `first` on.
+fn find_pairs(run: &Run, ranges: &[Range], wanted: &[u64], first: usize, pairs: &mut Vec<(u32, u32)>) {
+    let hashes = run.hashes();
+    for ((range, hash), probe) in ranges.iter().zip(wanted).zip(first..) {
+        if range.start < range.end && range.head <= *hash {
+            let mut row = first_equal(hashes, range, *hash);
+            while row < range.end as usize && hashes[row] == *hash {
+                pairs.push((probe as u32, row as u32));
+                row += 1;
+            }
+        }
     }
-    found
 }
 
-/// The rows from `row` on that have a hash; no row before has it.
+/// The first row of a range whose hash is not less than another.
 #[inline]
-fn equal_hashes(hashes: &[u64], row: usize, hash: u64) -> (usize, usize) {
-    let start = match hashes.get(row) {
-        Some(other) if *other == hash => row,
-        _ => first_at_least(hashes, row, hashes.len(), |other| other >= hash),
-    };
-    (start, first_at_least(hashes, start, hashes.len(), |other| other > hash))
+fn first_equal(hashes: &[u64], range: &Range, hash: u64) -> usize {
+    let (mut start, end) = (range.start as usize, range.end as usize);
+    if end - start > 16 {
+        return start + hashes[start..end].partition_point(|other| *other < hash);
+    }
+    while start < end && hashes[start] < hash {
+        start += 1;
+    }
+    start
 }
 
 /// The first row from `start` on whose hash fulfils a condition that all later ones fulfil too, near ones found first.
