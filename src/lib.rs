@@ -60,3 +60,6 @@ pub use config::Config;
 pub use engine::Engine;
 pub use error::{SqlError, SqlState};
 pub use session::Session;
+
+#[cfg(test)]
+mod tidy;

@@ -18,6 +18,8 @@ mod recover;
 mod run;
 mod sinks;
 mod step;
+#[cfg(test)]
+mod tests;
 
 pub use counters::{Counters, SourceCounters};
 pub use event::{TableChange, Write, WriteError};
