@@ -125,8 +125,8 @@ fn rooms_are_entered_by_their_doors() {
             let [target, inner, _, ..] = import.as_slice() else { continue };
             let is_room = FLOORS.iter().any(|(name, _)| name == target) && *target != room;
             let is_module = inner.starts_with(|first: char| first.is_lowercase());
-            // Operators are a catalogue of siblings, and text formats are a door of their own.
-            let open = ["operators", "text", "format"].contains(&inner.as_str());
+            // Operators and aggregates are catalogues of siblings; texts, formats and errors are doors of their own.
+            let open = ["operators", "text", "format", "aggregate", "errors"].contains(&inner.as_str());
             if is_room && is_module && !open {
                 let module = root().join("src").join(target).join(format!("{inner}.rs"));
                 if module.exists() || module.with_extension("").is_dir() {

@@ -34,7 +34,8 @@ pub struct Dataflow {
     /// The relations that it reads.
     upstream: Vec<RelationId>,
     uses_clock: bool,
-    /// True until its first step: a new dataflow takes part in the next step, whatever that feeds.
+    /// True until its first step: a new dataflow takes part in the next step, whatever that feeds, to be filled or to
+    /// report what was restored.
     fresh: bool,
     keep: bool,
     tap: Rc<Tap>,
@@ -79,7 +80,7 @@ impl Dataflow {
             relation: install.relation,
             upstream: graph.relations(),
             uses_clock: graph.uses_clock(),
-            fresh: matches!(install.start, Start::Hydrate(_)),
+            fresh: true,
             keep: install.keep,
             tap,
             feeds: sources.into_iter().filter(|(node, _)| is_feed(*node)).map(|(_, inbox)| inbox).collect(),

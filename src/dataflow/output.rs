@@ -25,6 +25,8 @@ pub struct Output {
     is_table: bool,
     tap: Rc<Tap>,
     changes: Changes,
+    /// True until readers have been told what was taken back from a checkpoint.
+    unreported: bool,
 }
 
 impl Output {
@@ -35,12 +37,13 @@ impl Output {
         tap: Rc<Tap>,
         changes: Changes,
     ) -> Self {
-        Self { relation, arrangement, errors: ErrorRows::default(), is_table, tap, changes }
+        Self { relation, arrangement, errors: ErrorRows::default(), is_table, tap, changes, unreported: false }
     }
 
     /// Takes back what [`Output::save`] gave: this worker's share of it.
     pub fn load(&mut self, runs: Vec<Arc<Run>>, errors: ErrorRows) {
         self.errors = errors;
+        self.unreported = true;
         if let Some(empty) = &self.arrangement {
             self.arrangement = Some(Arrangement::restore(empty.schema().clone(), empty.key().to_vec(), runs));
         }
@@ -58,6 +61,8 @@ impl Output {
             }
             self.errors.add_all(&delta.errs);
             self.tap.publish(step, delta);
+        }
+        if !delta.is_empty() || std::mem::take(&mut self.unreported) {
             self.changes.borrow_mut().entry(step).or_default().push(RelationChange {
                 relation: self.relation,
                 delta: delta.clone(),

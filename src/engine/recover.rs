@@ -146,7 +146,9 @@ impl Core {
             let fits =
                 self.flows.get(&relation.id).map(|flow| flow.fingerprint) == fingerprints.get(&relation.id).copied();
             let saved = parts.remove(&relation.id).unwrap_or_default();
-            if fits {
+            // What was fed is nowhere else; there is nothing to fill it from anew.
+            let is_fed = matches!(relation.kind, RelationKind::Table | RelationKind::Source);
+            if fits || is_fed {
                 install.start = Start::Restore(saved);
             }
             self.workers.send(&Command::Install(Arc::new(install)));

@@ -82,9 +82,11 @@ pub(super) fn spawn(mut core: Core, mut received: mpsc::Receiver<Event>) {
         core.start_ticking();
         let reply = core.serve(&mut received);
         received.close();
-        let Core { runtime, workers, log, failed, .. } = core;
+        let Core { runtime, workers, log, failed, checkpoints, .. } = core;
         workers.stop();
         runtime.shutdown_background();
+        // The lock of the data directory goes with the last user of its disk.
+        drop(checkpoints);
         if failed.borrow().is_none() {
             // Without the mark of a clean stop the next start only reads the log's end with more doubt.
             let _ = log.close();

@@ -41,7 +41,7 @@ pub struct LogPosition(pub u64);
 pub struct LogRecord {
     /// The place after the record: a log opened from here goes on with the next one.
     pub position: LogPosition,
-    /// Shares the mapped file; nothing is copied.
+    /// Shares the bytes of its segment.
     pub bytes: Bytes,
 }
 
@@ -289,7 +289,8 @@ fn read_segments(
         }
     }
     let last = *segments.last().expect("a log has a segment");
-    let segment = Segment::open(disk, dir, last)?;
+    // The last segment may be cut below, and what a map shows behind the cut is lost: so its bytes are read.
+    let segment = Segment::new(disk.read(&segment_path(dir, last))?.into(), dir, last)?;
     let read = segment.read(from, None, records)?;
     if let Some(reason) = read.broken
         && segment.was_durable(read.end)
@@ -304,7 +305,7 @@ fn read_segments(
     Ok(read.end_of_records.max(durable))
 }
 
-/// A segment file, mapped.
+/// A segment file.
 struct Segment {
     dir: String,
     path: String,
@@ -333,8 +334,11 @@ struct Header {
 
 impl Segment {
     fn open(disk: &dyn Disk, dir: &str, start: u64) -> Result<Segment, StorageError> {
+        Segment::new(disk.map(&segment_path(dir, start))?, dir, start)
+    }
+
+    fn new(bytes: Bytes, dir: &str, start: u64) -> Result<Segment, StorageError> {
         let path = segment_path(dir, start);
-        let bytes = disk.map(&path)?;
         let segment = Segment { dir: dir.to_string(), path, bytes, start };
         let header = segment.bytes.get(..HEADER).filter(|header| header.starts_with(MAGIC));
         let Some(header) = header else {

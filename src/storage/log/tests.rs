@@ -291,3 +291,20 @@ fn it_works_on_a_real_disk_too() {
         log.append(b"never handed over").expect("appends");
     }
 }
+
+#[test]
+fn records_that_were_never_synced_are_read_whole_from_a_real_disk() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let open = || {
+        let disk: Arc<dyn Disk> = Arc::new(crate::storage::RealDisk::open(dir.path()).expect("it opens"));
+        Log::open(disk, "log", LogPosition(0)).expect("it is sound")
+    };
+    let (mut log, _) = open();
+    log.append(b"first").expect("there is room");
+    log.append(b"second").expect("there is room");
+    log.flush().expect("there is room");
+    drop(log);
+    let (_log, records) = open();
+    let texts: Vec<&[u8]> = records.iter().map(|record| record.bytes.as_ref()).collect();
+    assert_eq!(texts, [b"first".as_slice(), b"second".as_slice()]);
+}

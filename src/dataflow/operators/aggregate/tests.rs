@@ -1,3 +1,5 @@
+//! Operators of the aggregate, tested as text deltas and by the law.
+
 use std::collections::BTreeMap;
 
 use expect_test::{Expect, expect};
