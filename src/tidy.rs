@@ -16,10 +16,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("connectors", &["error", "zset", "functions"]),
     ("sql", &["error", "zset", "functions", "catalog", "connectors"]),
     ("plan", &["error", "zset", "state", "functions", "dataflow"]),
-    (
-        "engine",
-        &["error", "zset", "storage", "state", "functions", "dataflow", "catalog", "connectors", "sql", "plan"],
-    ),
+    ("engine", &["error", "zset", "storage", "state", "functions", "dataflow", "catalog", "connectors", "sql", "plan"]),
     ("session", &["error", "zset", "state", "functions", "catalog", "connectors", "sql", "engine"]),
     ("wire", &["error", "zset", "functions", "session"]),
     ("console", &["error", "zset", "session"]),

@@ -40,8 +40,7 @@ impl Fixture {
         let parsed = parse(text).expect(text).remove(0);
         let path = ["public".to_string()];
         let catalog = self.engine.published().catalog.clone();
-        let context =
-            BindContext { catalog: &catalog, search_path: &path, parameter_types: &[], outside: &Nowhere };
+        let context = BindContext { catalog: &catalog, search_path: &path, parameter_types: &[], outside: &Nowhere };
         bind(&parsed, &context).expect(text)
     }
 
