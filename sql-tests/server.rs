@@ -16,7 +16,7 @@ const START_MAX: Duration = Duration::from_secs(60);
 /// How often a starting server is asked whether it is there.
 const ASK_EVERY: Duration = Duration::from_millis(5);
 /// How much of a server's last words a failure shows.
-const LAST_WORDS_BYTES: usize = 4_000;
+const LAST_WORDS_LINES: usize = 40;
 
 /// One Headwater with its data directory.
 pub struct Server {
@@ -84,8 +84,12 @@ impl Server {
     /// The end of what the server printed.
     pub fn last_words(&self) -> String {
         let text = std::fs::read(self.folder.path().join("log")).unwrap_or_default();
-        let text = &text[text.len().saturating_sub(LAST_WORDS_BYTES)..];
-        format!("the server's last words:\n{}", String::from_utf8_lossy(text))
+        let text = String::from_utf8_lossy(&text);
+        // Of a backtrace only the frames of our own code.
+        let is_frame = |line: &str| line.starts_with("   ") && !line.contains("at ./src");
+        let lines: Vec<&str> = text.lines().filter(|line| !is_frame(line)).collect();
+        let lines = &lines[lines.len().saturating_sub(LAST_WORDS_LINES)..];
+        format!("the server's last words:\n{}", lines.join("\n"))
     }
 
     /// True if a panic shows in what the server printed.
@@ -121,7 +125,7 @@ fn spawn(folder: &Path, port: u16, http_port: u16, workers: usize) -> Result<Chi
 
 fn allowed_paths(folder: &Path) -> String {
     let files = folder.join("files").display().to_string();
-    needs::flights().map_or(files.clone(), |flights| format!("{files}:{}", flights.display()))
+    needs::flights().map_or(files.clone(), |flights| format!("{files},{}", flights.display()))
 }
 
 fn free_port() -> Result<u16, String> {
@@ -147,7 +151,7 @@ impl Postgres {
             run(Command::new("chown").arg("postgres").arg(folder.path()))?;
         }
         let initdb = bin.join("initdb");
-        let locale = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"];
+        let locale = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"];
         run(as_postgres(&initdb).args(locale).arg("-D").arg(&data))?;
         let process = as_postgres(&bin.join("postgres"))
             .arg("-D")

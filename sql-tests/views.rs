@@ -21,13 +21,29 @@ pub async fn check_all(client: &Client) -> Result<(), String> {
 async fn check(client: &Client, schema: &str, name: &str, definition: &str) -> Result<(), String> {
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     client.rows(&format!("SET search_path TO {}, public", quoted(schema))).await?;
+    // In one transaction, hence at one step.
+    client.rows("BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
     let view = read(client, &format!("SELECT * FROM {}.{}", quoted(schema), quoted(name))).await?;
-    let query = read(client, definition).await?;
+    let query = if is_refusal(&view) { read_again(client, definition).await? } else { read(client, definition).await? };
+    client.rows("ROLLBACK").await?;
     if view == query {
         return Ok(());
     }
     Err(format!("the view {schema}.{name} is not its query\n{definition}\n{}", difference(&view, &query)))
 }
+
+fn is_refusal(lines: &[String]) -> bool {
+    lines.first().is_some_and(|line| line.starts_with(REFUSED))
+}
+
+/// A refusal has ended the transaction, so the query is asked in a new one.
+async fn read_again(client: &Client, sql: &str) -> Result<Vec<String>, String> {
+    client.rows("ROLLBACK").await?;
+    client.rows("BEGIN").await?;
+    read(client, sql).await
+}
+
+const REFUSED: &str = "refused with ";
 
 /// The rows of a query, sorted, or the SQLSTATE with which it is refused.
 pub async fn read(client: &Client, sql: &str) -> Result<Vec<String>, String> {
@@ -39,7 +55,7 @@ pub async fn read(client: &Client, sql: &str) -> Result<Vec<String>, String> {
             Ok(lines)
         }
         Outcome::Refused(refusal) if refusal.code.starts_with("XX") => Err(format!("{sql}\n{}", refusal.text)),
-        Outcome::Refused(refusal) => Ok(vec![format!("refused with {}", refusal.code)]),
+        Outcome::Refused(refusal) => Ok(vec![format!("{REFUSED}{}", refusal.code)]),
         Outcome::Lost(reason) => Err(format!("{sql}\n{reason}")),
     }
 }
