@@ -24,7 +24,8 @@ async fn check(client: &Client, schema: &str, name: &str, definition: &str) -> R
     // In one transaction, hence at one step.
     client.rows("BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
     let view = read(client, &format!("SELECT * FROM {}.{}", quoted(schema), quoted(name))).await?;
-    let query = if is_refusal(&view) { read_again(client, definition).await? } else { read(client, definition).await? };
+    let query =
+        if is_refusal(&view) { read_again(client, definition).await? } else { read(client, definition).await? };
     client.rows("ROLLBACK").await?;
     if view == query {
         return Ok(());
@@ -60,8 +61,11 @@ pub async fn read(client: &Client, sql: &str) -> Result<Vec<String>, String> {
     }
 }
 
-/// Long floats are cut to the digits that do not depend on the order of a sum.
+/// Numbers without the zeros at their end, which follow from declared scales, and without the digits of long fractions
+/// that depend on the order of a sum.
 fn canonical(cell: &str) -> String {
+    let is_decimal = cell.contains('.') && cell.bytes().all(|byte| byte.is_ascii_digit() || b"-.".contains(&byte));
+    let cell = if is_decimal { cell.trim_end_matches('0').trim_end_matches('.') } else { cell };
     let digits = cell.bytes().filter(u8::is_ascii_digit).count();
     let is_fraction = cell.contains(['.', 'e']) && digits > FLOAT_DIGITS;
     match cell.parse::<f64>() {

@@ -7,7 +7,7 @@ use arrow::array::{
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use hashbrown::HashTable;
 use std::sync::Arc;
 
@@ -221,7 +221,9 @@ impl Found {
 
 impl Matching {
     pub(super) fn new(residual: Option<Predicate>, left: &SchemaRef, right: &SchemaRef) -> Self {
-        let fields: Vec<_> = left.fields().iter().chain(right.fields()).cloned().collect();
+        // Beside a row without a partner every column of the other side is NULL.
+        let nullable = |field: &Arc<Field>| field.as_ref().clone().with_nullable(true);
+        let fields: Vec<Field> = left.fields().iter().chain(right.fields()).map(nullable).collect();
         Self { residual, schema: Arc::new(Schema::new(fields)) }
     }
 
