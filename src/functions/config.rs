@@ -44,6 +44,11 @@ pub fn register_all(registry: &mut dyn FunctionRegistry) -> Result<()> {
     }
     // `generate_series(…)` gives rows; this is the array of the same values.
     registry.register_udf(Arc::new(gen_series_udf().as_ref().clone().with_aliases(["hw_series"])))?;
+    registry.register_udf(super::clock::now_udf())?;
+    for function in super::scalar::json_functions().into_iter().chain(super::typing::pending_functions()) {
+        registry.register_udf(function)?;
+    }
+    registry.register_expr_planner(Arc::new(super::typing::Operators))?;
     for function in super::aggregate::kept_aggregates() {
         registry.register_udaf(Arc::new(function))?;
     }

@@ -1,10 +1,12 @@
 //! SQL functions and PostgreSQL's meaning of expressions: one DataFusion configuration for views and ad-hoc queries.
 
 pub mod aggregate;
+mod clock;
 mod config;
 mod context;
 pub mod errors;
 mod one_row;
+mod scalar;
 mod system;
 pub mod text;
 mod typing;
@@ -14,4 +16,4 @@ pub use context::{StatementContext, fix_context};
 pub use errors::{arrow_sql_error, friendly_types, sql_error};
 pub use one_row::only_row;
 pub use system::{SystemFunctions, fix_system, system_functions};
-pub use typing::{assignment_cast, give_expression_types, give_types, least, series};
+pub use typing::{WRITTEN_CAST, assignment_cast, give_expression_types, give_types, least, series};

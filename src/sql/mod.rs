@@ -24,12 +24,15 @@ mod resolve;
 mod session;
 mod show;
 mod source;
+mod spelling;
 mod statement;
 mod subscribe;
 mod system;
 #[cfg(test)]
 mod tests;
 mod types;
+#[cfg(test)]
+mod value_tests;
 mod volatile;
 
 pub use bind::{BindContext, Nowhere, Outside, bind};

@@ -142,14 +142,15 @@ impl<'a> Resolver<'a> {
                     parts.remove(0);
                 }
             }
-            Expr::Function(_) if self.purpose != Purpose::Text => {
-                if let Some(rewritten) = set_returning(expression) {
+            _ if self.purpose == Purpose::Text => {}
+            Expr::Function(_) => {
+                if let Some(rewritten) = set_returning(expression).or_else(|| super::spelling::function(expression)) {
                     *expression = rewritten;
                 } else if let Expr::Function(function) = expression {
                     self.function(function)?;
                 }
             }
-            _ => {}
+            other => super::spelling::rewrite(other),
         }
         Ok(())
     }
@@ -180,6 +181,7 @@ impl VisitorMut for Resolver<'_> {
         if self.purpose != Purpose::Text {
             fetch_as_limit(query);
             mark_multiset_operations(&mut query.body);
+            super::spelling::cast_values(&mut query.body);
         }
         let address: *const Query = query;
         if let Some(parent) = self.frames.last_mut()
@@ -407,7 +409,7 @@ fn set_returning(expression: &Expr) -> Option<Expr> {
     Some(call("unnest", vec![Expr::Function(inner)]))
 }
 
-fn call(name: &str, arguments: Vec<Expr>) -> Expr {
+pub(super) fn call(name: &str, arguments: Vec<Expr>) -> Expr {
     let args = arguments.into_iter().map(|argument| FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))).collect();
     Expr::Function(Function {
         name: ObjectName(vec![ObjectNamePart::Identifier(Ident::new(name))]),

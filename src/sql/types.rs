@@ -9,6 +9,7 @@ use sqlparser::ast::{ArrayElemTypeDef, DataType};
 
 use crate::catalog::nearest;
 use crate::error::{SqlError, SqlResult, SqlState};
+use crate::functions::WRITTEN_CAST;
 use crate::zset::PgType;
 
 /// As many digits as a 256-bit decimal holds.
@@ -138,7 +139,7 @@ pub(super) struct Types;
 impl TypePlanner for Types {
     fn plan_type_field(&self, sql_type: &DataType) -> Result<Option<FieldRef>> {
         let kind = pg_type_or_err(sql_type).map_err(super::errors::carry)?;
-        Ok(Some(Arc::new(kind.field("", true))))
+        Ok(Some(Arc::new(kind.field(WRITTEN_CAST, true))))
     }
 }
 

@@ -118,9 +118,9 @@ impl PgType {
             DataType::Boolean => PgType::Bool,
             DataType::Int8 | DataType::Int16 | DataType::UInt8 => PgType::Int2,
             DataType::Int32 | DataType::UInt16 => PgType::Int4,
-            DataType::Int64 => PgType::Int8,
+            // DataFusion counts rows and lengths in UInt64, where PostgreSQL says bigint.
+            DataType::Int64 | DataType::UInt64 => PgType::Int8,
             DataType::UInt32 => PgType::Oid,
-            DataType::UInt64 => PgType::Numeric(Some((20, 0))),
             DataType::Float16 | DataType::Float32 => PgType::Float4,
             DataType::Float64 => PgType::Float8,
             DataType::Decimal128(38, NUMERIC_SCALE) => PgType::Numeric(None),

@@ -20,6 +20,7 @@ mod number_out;
 mod output;
 mod zone;
 
+pub use array::split_array;
 pub use binary_in::utf8;
 pub use binary_out::BinaryColumn;
 pub use bytes::{parse_bytea, parse_uuid, write_bytea, write_uuid};
