@@ -18,8 +18,8 @@ pub struct Arrangement {
     schema: SchemaRef,
     key: Arc<[usize]>,
     spine: Spine,
-    /// Keys looked for so far: who reads much pays for few runs.
-    probed: AtomicU64,
+    /// Keys looked for so far, here and in snapshots: who reads much pays for few runs.
+    probed: Arc<AtomicU64>,
 }
 
 impl Arrangement {
@@ -32,7 +32,7 @@ impl Arrangement {
     pub fn restore(schema: SchemaRef, key: Vec<usize>, runs: Vec<Arc<Run>>) -> Self {
         let key: Arc<[usize]> = key.into();
         assert!(runs.iter().all(|run| run.key() == &*key), "runs are restored under the key they were built for");
-        Self { spine: Spine::new(schema.clone(), key.clone(), runs), schema, key, probed: AtomicU64::new(0) }
+        Self { spine: Spine::new(schema.clone(), key.clone(), runs), schema, key, probed: Arc::default() }
     }
 
     /// Adds rows of any weights: equal rows merge, and those whose weights cancel vanish.
@@ -76,7 +76,8 @@ impl Arrangement {
     }
 
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::new(self.schema.clone(), self.key.clone(), self.spine.runs().to_vec())
+        let runs = self.spine.runs().to_vec();
+        Snapshot::new(self.schema.clone(), self.key.clone(), runs).counting(self.probed.clone())
     }
 
     /// Puts another form of the same rows (read back from its file, say) in the place of the run with this id. False

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
@@ -29,16 +30,28 @@ pub struct Snapshot {
     schema: SchemaRef,
     key: Arc<[usize]>,
     runs: Arc<[Arc<Run>]>,
+    /// Where the arrangement that this comes from counts the keys looked for, so that much reading leads to merging.
+    probed: Option<Arc<AtomicU64>>,
 }
 
 impl Snapshot {
     pub(super) fn new(schema: SchemaRef, key: Arc<[usize]>, runs: Vec<Arc<Run>>) -> Self {
-        Self { schema, key, runs: runs.into() }
+        Self { schema, key, runs: runs.into(), probed: None }
+    }
+    pub(super) fn counting(self, probed: Arc<AtomicU64>) -> Self {
+        Self { probed: Some(probed), ..self }
+    }
+    fn count(&self, keys: usize) {
+        if let Some(probed) = &self.probed {
+            probed.fetch_add(keys as u64, Ordering::Relaxed);
+        }
     }
     pub fn empty(schema: SchemaRef, key: Vec<usize>) -> Self {
         Self::new(schema, key.into(), Vec::new())
     }
     /// One snapshot of the shares of several workers. `parts` is not empty.
+    ///
+    /// Reading it does not lead to merging: when a worker merges depends on its steps alone, not on who reads meanwhile.
     pub fn merged(parts: &[Snapshot]) -> Self {
         let first = parts.first().expect("there is at least one worker");
         let runs = parts.iter().flat_map(|part| part.runs.iter().cloned()).collect();
@@ -63,10 +76,12 @@ impl Snapshot {
     }
     /// All rows of the given keys; `hashes` are the `row_hashes` of `keys`.
     pub fn lookup(&self, keys: &[ArrayRef], hashes: &[u64]) -> Matches {
+        self.count(hashes.len());
         lookup(&self.schema, &self.key, &self.runs, keys, hashes)
     }
     /// For each of the given keys the sum of the weights of its rows: 0 if there is none.
     pub fn weights(&self, keys: &[ArrayRef], hashes: &[u64]) -> Vec<Weight> {
+        self.count(hashes.len());
         weights(&self.runs, keys, hashes)
     }
     /// All rows, consolidated, in order of key hash, in batches of at most `rows_max` rows.

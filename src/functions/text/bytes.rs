@@ -1,7 +1,6 @@
 //! `bytea` and `uuid` as text.
 
 use super::input::bad_syntax;
-use super::number_in::trim;
 use crate::error::{SqlError, SqlResult, SqlState};
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -87,7 +86,7 @@ fn parse_escaped(text: &str, out: &mut Vec<u8>) -> SqlResult<()> {
 
 /// Reads a UUID: 32 digits, with dashes behind any group of four and with braces if need be.
 pub fn parse_uuid(text: &str) -> SqlResult<[u8; 16]> {
-    read_uuid(trim(text)).ok_or_else(|| bad_syntax(text, "uuid"))
+    read_uuid(text).ok_or_else(|| bad_syntax(text, "uuid"))
 }
 
 fn read_uuid(text: &str) -> Option<[u8; 16]> {

@@ -134,6 +134,13 @@ fn parse_postgres(text: &str) -> Result<Sum, Refusal> {
     }
     let mut index = 0;
     let mut ago = false;
+    let mut seen = 0u16;
+    // Each unit may be named once; a clock time counts as hours, minutes and seconds.
+    let mut once = |units: u16| {
+        let repeated = seen & units != 0;
+        seen |= units;
+        if repeated { Err(Refusal::Syntax) } else { Ok(()) }
+    };
     while let Some(word) = words.get(index) {
         index += 1;
         if word.starts_with(|first: char| first.is_ascii_alphabetic()) {
@@ -142,8 +149,10 @@ fn parse_postgres(text: &str) -> Result<Sum, Refusal> {
             }
             ago = true;
         } else if word.contains(':') {
+            once(CLOCK)?;
             sum.add_clock(word)?;
         } else if let Some((years, months)) = years_and_months(word) {
+            once(YEARS_AND_MONTHS)?;
             sum.add(Number::parse(years)?, Unit::Months(12))?;
             let months = Number::parse(months)?;
             let months = if word.starts_with('-') { Number { whole: -months.whole, fraction: 0.0 } } else { months };
@@ -151,13 +160,20 @@ fn parse_postgres(text: &str) -> Result<Sum, Refusal> {
         } else {
             let number = Number::parse(word)?;
             match words.get(index).and_then(|next| unit(next)) {
-                Some(unit) => {
+                Some((unit, bit)) => {
                     index += 1;
+                    once(bit)?;
                     sum.add(number, unit)?;
                 }
                 // A number before a clock time counts days, at the end seconds.
-                None if words.get(index).is_some_and(|next| next.contains(':')) => sum.add(number, Unit::Days(1))?,
-                None if index == words.len() => sum.add(number, Unit::Micros(MICROS_PER_SECOND))?,
+                None if words.get(index).is_some_and(|next| next.contains(':')) => {
+                    once(DAYS)?;
+                    sum.add(number, Unit::Days(1))?;
+                }
+                None if index == words.len() => {
+                    once(SECONDS)?;
+                    sum.add(number, Unit::Micros(MICROS_PER_SECOND))?;
+                }
                 None => return Err(Refusal::Syntax),
             }
         }
@@ -193,26 +209,35 @@ fn years_and_months(word: &str) -> Option<(&str, &str)> {
     Some((&word[..dash], &word[dash + 1..]))
 }
 
-fn unit(word: &str) -> Option<Unit> {
+/// Bits of units that are named without their name.
+const SECONDS: u16 = 1 << 2;
+const CLOCK: u16 = SECONDS | 1 << 3 | 1 << 4;
+const DAYS: u16 = 1 << 5;
+const YEARS_AND_MONTHS: u16 = 1 << 7 | 1 << 8;
+
+/// A unit by its name, with a bit of its own.
+fn unit(word: &str) -> Option<(Unit, u16)> {
     let word = word.to_ascii_lowercase();
-    Some(match word.as_str() {
+    let (unit, bit) = match word.as_str() {
         "us" | "usec" | "usecs" | "usecond" | "useconds" | "microsecond" | "microseconds" | "microsecon" => {
-            Unit::Micros(1)
+            (Unit::Micros(1), 0)
         }
-        "ms" | "msec" | "msecs" | "mseconds" | "millisecond" | "milliseconds" | "millisecon" => Unit::Micros(1_000),
-        "s" | "sec" | "secs" | "second" | "seconds" => Unit::Micros(MICROS_PER_SECOND),
-        "m" | "min" | "mins" | "minute" | "minutes" => Unit::Micros(MICROS_PER_MINUTE),
-        "h" | "hr" | "hrs" | "hour" | "hours" => Unit::Micros(MICROS_PER_HOUR),
-        "d" | "day" | "days" => Unit::Days(1),
-        "w" | "week" | "weeks" => Unit::Days(7),
-        "mon" | "mons" | "month" | "months" => Unit::Months(1),
-        "qtr" | "quarter" => Unit::Months(3),
-        "y" | "yr" | "yrs" | "year" | "years" => Unit::Months(12),
-        "dec" | "decs" | "decade" | "decades" => Unit::Months(120),
-        "c" | "cent" | "century" | "centuries" => Unit::Months(1_200),
-        "mil" | "mils" | "millennia" | "millennium" => Unit::Months(12_000),
+        "ms" | "msec" | "msecs" | "mseconds" | "millisecond" | "milliseconds" | "millisecon" => {
+            (Unit::Micros(1_000), 1)
+        }
+        "s" | "sec" | "secs" | "second" | "seconds" => (Unit::Micros(MICROS_PER_SECOND), 2),
+        "m" | "min" | "mins" | "minute" | "minutes" => (Unit::Micros(MICROS_PER_MINUTE), 3),
+        "h" | "hr" | "hrs" | "hour" | "hours" => (Unit::Micros(MICROS_PER_HOUR), 4),
+        "d" | "day" | "days" => (Unit::Days(1), 5),
+        "w" | "week" | "weeks" => (Unit::Days(7), 6),
+        "mon" | "mons" | "month" | "months" => (Unit::Months(1), 7),
+        "y" | "yr" | "yrs" | "year" | "years" => (Unit::Months(12), 8),
+        "dec" | "decs" | "decade" | "decades" => (Unit::Months(120), 9),
+        "c" | "cent" | "century" | "centuries" => (Unit::Months(1_200), 10),
+        "mil" | "mils" | "millennia" | "millennium" => (Unit::Months(12_000), 11),
         _ => return None,
-    })
+    };
+    Some((unit, 1 << bit))
 }
 
 impl Sum {
@@ -337,7 +362,21 @@ mod tests {
 
     #[test]
     fn what_is_no_interval_is_refused_in_postgresql_words() {
-        for text in ["", "abc", "1 furlong", "1 day ago 2 days", "P", "PT", "1 2 3", "1..5 days", "é", "1:2:3:4"] {
+        for text in [
+            "",
+            "abc",
+            "1 furlong",
+            "1 day ago 2 days",
+            "P",
+            "PT",
+            "1 2 3",
+            "1..5 days",
+            "é",
+            "1:2:3:4",
+            "1 day 2 days",
+            "1:00 2 h",
+            "3 qtr",
+        ] {
             assert_eq!(read(text), format!("22007 invalid input syntax for type interval: \"{text}\""));
         }
         assert_eq!(read("1:70"), "22015 interval field value out of range: \"1:70\"");

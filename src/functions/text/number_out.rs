@@ -51,7 +51,11 @@ pub fn write_float4(value: f32, out: &mut Vec<u8>) {
         return;
     }
     let mut buffer = [0u8; 32];
-    let length = scientific(&mut buffer, format_args!("{value:e}"));
+    let mut length = scientific(&mut buffer, format_args!("{value:e}"));
+    let bits = value.to_bits();
+    if is_halfway(&buffer[..length], u64::from(bits & 0x7f_ffff | 0x80_0000), (bits >> 23 & 0xff) as i32 - 150) {
+        length = scientific(&mut buffer, format_args!("{value:.8e}"));
+    }
     layout(&buffer[..length], 6, out);
 }
 
@@ -64,8 +68,36 @@ pub fn write_float8(value: f64, out: &mut Vec<u8>) {
         return write_int(value as i64, out);
     }
     let mut buffer = [0u8; 32];
-    let length = scientific(&mut buffer, format_args!("{value:e}"));
+    let mut length = scientific(&mut buffer, format_args!("{value:e}"));
+    let bits = value.to_bits();
+    if is_halfway(&buffer[..length], bits & ((1 << 52) - 1) | 1 << 52, (bits >> 52 & 0x7ff) as i32 - 1075) {
+        let shorter = scientific(&mut buffer, format_args!("{value:.15e}"));
+        let reads_back = std::str::from_utf8(&buffer[..shorter]).ok().and_then(|text| text.parse::<f64>().ok());
+        length = match reads_back == Some(value) {
+            true => shorter,
+            false => scientific(&mut buffer, format_args!("{value:.16e}")),
+        };
+    }
     layout(&buffer[..length], 15, out);
+}
+
+/// Whether digits lie exactly between `mantissa · 2^exponent` and its neighbour. Such digits read back only where
+/// halves are rounded to even, so PostgreSQL takes others: 1e23 prints as 9.999999999999999e+22.
+fn is_halfway(scientific: &[u8], mantissa: u64, exponent: i32) -> bool {
+    let text = std::str::from_utf8(scientific).unwrap_or("");
+    let Some((digits, power)) = text.trim_start_matches('-').split_once('e') else { return false };
+    let fraction = digits.len().saturating_sub(2) as i32;
+    let zeros = power.parse::<i32>().unwrap_or(0) - fraction;
+    if !(1..=23).contains(&zeros) {
+        return false;
+    }
+    let number =
+        digits.bytes().filter(u8::is_ascii_digit).fold(0u128, |sum, digit| sum * 10 + u128::from(digit - b'0'));
+    // number · 10^zeros = odd · 2^twos, and a halfway point is (2 · mantissa ± 1) · 2^(exponent - 1).
+    let scaled = number * 5u128.pow(zeros as u32);
+    let twos = scaled.trailing_zeros();
+    let odd = scaled >> twos;
+    twos as i32 + zeros == exponent - 1 && odd.abs_diff(u128::from(mantissa) * 2) == 1
 }
 
 fn write_special(value: f64, out: &mut Vec<u8>) -> bool {
@@ -251,6 +283,8 @@ mod tests {
             (f64::NEG_INFINITY, "-Infinity"),
             (1_234_567.891, "1234567.891"),
             (5e-324, "5e-324"),
+            (1e23, "9.999999999999999e+22"),
+            (1e22, "1e+22"),
             (f64::MAX, "1.7976931348623157e+308"),
         ];
         for (value, expected) in cases {
