@@ -165,7 +165,7 @@ fn check_case(seed: u64, make: Make, inputs: &[Input], naive: &dyn Fn(&[Table]) 
     let steps = random_steps(&mut random, inputs);
     let reload_before = random.random_range(1..=steps.len() * 2);
     let mut operator = make();
-    let mut twin = (seed % 8 == 0).then(make);
+    let mut twin = seed.is_multiple_of(8).then(make);
     let mut whole: Vec<Table> = vec![Table::default(); inputs.len()];
     let mut answer = Table::default();
     for (index, deltas) in steps.iter().enumerate() {

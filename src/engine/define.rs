@@ -217,13 +217,14 @@ impl Core {
     }
 
     pub(super) fn unsubscribe(&mut self, subscriber: u64) {
-        if let Some(relation) = self.outlets.unsubscribe(subscriber) {
-            if self.temporary.contains(&relation) && !self.outlets.is_followed(relation) {
-                self.temporary.retain(|id| *id != relation);
-                self.flows.remove(&relation);
-                self.outlets.drop_relation(relation);
-                self.workers.send(&Command::Drop(vec![relation]));
-            }
+        if let Some(relation) = self.outlets.unsubscribe(subscriber)
+            && self.temporary.contains(&relation)
+            && !self.outlets.is_followed(relation)
+        {
+            self.temporary.retain(|id| *id != relation);
+            self.flows.remove(&relation);
+            self.outlets.drop_relation(relation);
+            self.workers.send(&Command::Drop(vec![relation]));
         }
         self.count_subscribers();
     }

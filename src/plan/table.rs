@@ -169,7 +169,8 @@ fn fixed_keys(snapshot: &Snapshot, filters: &[Expr]) -> Option<Vec<ArrayRef>> {
         if keys.len() * distinct.len() > LOOKUP_KEYS_MAX {
             return None;
         }
-        let extend = |key: &Vec<ScalarValue>, value: &ScalarValue| [key.as_slice(), &[value.clone()]].concat();
+        let extend =
+            |key: &Vec<ScalarValue>, value: &ScalarValue| [key.as_slice(), std::slice::from_ref(value)].concat();
         keys = keys.iter().flat_map(|key| distinct.iter().map(move |value| extend(key, value))).collect();
     }
     (0..snapshot.key().len())

@@ -183,5 +183,5 @@ fn can_sort(expr: &Expr, schema: &DFSchema) -> bool {
 /// The new expression under the name by which the plan above knows the old one.
 fn keep_name(old: &Expr, new: Expr) -> Result<Expr> {
     let (_, name) = old.qualified_name();
-    Ok(new.alias_if_changed(name)?)
+    new.alias_if_changed(name)
 }

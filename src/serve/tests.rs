@@ -284,7 +284,7 @@ async fn too_many_clients_and_silent_ones_are_turned_away() {
     let wire = Wire::new(Arc::new(move |info| Session::new(engine.clone(), info)), options, stop.clone());
     let served = tokio::spawn(wire::serve(listener, wire.clone()));
     let client = connect(address).await.expect("the first is let in");
-    let error = connect(address).await.err().expect("the second is not");
+    let error = connect(address).await.expect_err("the second is not");
     assert_eq!(code(&error), "53300");
     assert_eq!(raw(address, b"\0\0").await, b"");
     assert_eq!(wire.counts(), (1, 1));

@@ -38,10 +38,7 @@ fn is_constant(plan: &LogicalPlan, index: usize) -> bool {
             Expr::Alias(alias) => matches!(*alias.expr, Expr::Literal(..) | Expr::Placeholder(_)),
             expression => match expression {
                 Expr::Literal(..) | Expr::Placeholder(_) => true,
-                Expr::Column(_) => match projection.input.as_ref() {
-                    LogicalPlan::Values(_) => true,
-                    _ => false,
-                },
+                Expr::Column(_) => matches!(projection.input.as_ref(), LogicalPlan::Values(_)),
                 _ => false,
             },
         },

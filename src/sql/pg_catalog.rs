@@ -89,7 +89,7 @@ fn query(text: &str) -> Box<Query> {
 
 fn last_name(name: &ObjectName) -> String {
     let ident = name.0.last().and_then(|part| part.as_ident());
-    ident.map_or_else(String::new, |ident| folded(ident))
+    ident.map_or_else(String::new, folded)
 }
 
 fn folded(ident: &Ident) -> String {

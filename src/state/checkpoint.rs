@@ -126,7 +126,7 @@ mod tests {
         let files = RunFiles::new(disk.clone(), "runs").unwrap();
         let (old, new) = (files.write(&run()).unwrap(), files.write(&run()).unwrap());
         files.retain(&HashSet::from([new.name.clone()])).unwrap();
-        assert_eq!(disk.list("runs").unwrap(), [new.name.clone()]);
+        assert_eq!(disk.list("runs").unwrap(), std::slice::from_ref(&new.name));
         let later = RunFiles::new(disk, "runs").unwrap().write(&run()).unwrap();
         assert!(later.name > new.name && new.name > old.name);
     }

@@ -437,7 +437,7 @@ fn an_opened_run_shares_the_bytes_of_its_file() {
 fn keys_match_as_sql_groups() {
     let doubles: ArrayRef = Arc::new(Float64Array::from(vec![Some(0.0), Some(f64::NAN), None, Some(1.0)]));
     let others: ArrayRef = Arc::new(Float64Array::from(vec![Some(-0.0), Some(-f64::NAN), None, None]));
-    let matcher = KeyMatcher::new(&[doubles.clone()], &[others.clone()]);
+    let matcher = KeyMatcher::new(std::slice::from_ref(&doubles), std::slice::from_ref(&others));
     assert!((0..3).all(|row| matcher.equal(row, row)));
     assert!(!matcher.equal(3, 3) && !matcher.equal(0, 1) && !matcher.equal(0, 2));
     assert_eq!(row_hashes(&[doubles], 4)[..3], row_hashes(&[others], 4)[..3]);

@@ -89,7 +89,7 @@ impl Operator for Recompute {
         let inputs = self.inputs.iter().map(|input| StatePart { runs: input.runs().to_vec() });
         let rows = one_run(&self.last.rows, &[]);
         let errors = match self.last.known {
-            true => one_run(&error_rows(&[self.last.error.clone()]), &[]),
+            true => one_run(&error_rows(std::slice::from_ref(&self.last.error)), &[]),
             false => StatePart { runs: Vec::new() },
         };
         inputs.chain([rows, errors]).collect()

@@ -108,9 +108,8 @@ impl PgCast {
         match self.to {
             PgType::Int2 => self.whole::<Int16Type>(values, -32_768.0, 32_768.0, |value| value as i16),
             PgType::Int4 => self.whole::<Int32Type>(values, -2_147_483_648.0, 2_147_483_648.0, |value| value as i32),
-            _ => self.whole::<Int64Type>(values, -9.223_372_036_854_775_8e18, 9.223_372_036_854_775_8e18, |value| {
-                value as i64
-            }),
+            _ => self
+                .whole::<Int64Type>(values, -9.223_372_036_854_776e18, 9.223_372_036_854_776e18, |value| value as i64),
         }
     }
 

@@ -141,7 +141,7 @@ impl Scanner<'_> {
 pub fn write_item(text: &[u8], out: &mut Vec<u8>) {
     let special =
         |byte: &u8| matches!(byte, b'"' | b'\\' | b'{' | b'}' | b',' | b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c);
-    if !text.is_empty() && !text.iter().any(|byte| special(byte)) && !text.eq_ignore_ascii_case(b"null") {
+    if !text.is_empty() && !text.iter().any(special) && !text.eq_ignore_ascii_case(b"null") {
         return out.extend_from_slice(text);
     }
     out.push(b'"');

@@ -56,11 +56,11 @@ pub fn write_offset(seconds: i32, out: &mut Vec<u8>) {
     out.push(if seconds < 0 { b'-' } else { b'+' });
     let magnitude = seconds.unsigned_abs();
     write_two(magnitude / 3600, out);
-    if magnitude % 3600 != 0 {
+    if !magnitude.is_multiple_of(3600) {
         out.push(b':');
         write_two(magnitude % 3600 / 60, out);
     }
-    if magnitude % 60 != 0 {
+    if !magnitude.is_multiple_of(60) {
         out.push(b':');
         write_two(magnitude % 60, out);
     }
