@@ -33,6 +33,11 @@ async fn check(client: &Client, schema: &str, name: &str, definition: &str) -> R
     Err(format!("the view {schema}.{name} is not its query\n{definition}\n{}", difference(&view, &query)))
 }
 
+/// True if a view is in error for the data's sake.
+pub fn is_data_error(lines: &[String]) -> bool {
+    lines.first().is_some_and(|line| line.starts_with(&format!("{REFUSED}22")))
+}
+
 fn is_refusal(lines: &[String]) -> bool {
     lines.first().is_some_and(|line| line.starts_with(REFUSED))
 }

@@ -6,6 +6,7 @@ mod ast;
 mod bind;
 mod copy;
 mod ddl;
+mod dialect;
 mod dml;
 mod errors;
 mod explain;

@@ -1,10 +1,10 @@
 //! Text → syntax trees: sqlparser's PostgreSQL dialect, with Headwater's own statements around it.
 
-use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
 
 use super::ast::Ast;
+use super::dialect::Headwater;
 use super::grammar;
 use super::place::Places;
 use crate::catalog::nearest;
@@ -59,8 +59,7 @@ pub(super) fn parse_query(text: &str) -> SqlResult<Box<sqlparser::ast::Query>> {
 }
 
 fn tokenize(text: &str, places: &Places) -> SqlResult<Vec<TokenWithSpan>> {
-    let dialect = PostgreSqlDialect {};
-    let tokens = Tokenizer::new(&dialect, text).tokenize_with_location();
+    let tokens = Tokenizer::new(&Headwater, text).tokenize_with_location();
     tokens.map_err(|error| {
         let message = error.message.trim_end_matches('.');
         let message = format!("{}{}", message[..1].to_lowercase(), &message[1..]);
@@ -70,8 +69,7 @@ fn tokenize(text: &str, places: &Places) -> SqlResult<Vec<TokenWithSpan>> {
 }
 
 fn parser(tokens: Vec<TokenWithSpan>) -> Parser<'static> {
-    const DIALECT: &PostgreSqlDialect = &PostgreSqlDialect {};
-    Parser::new(DIALECT).with_recursion_limit(2 * NESTING_MAX).with_tokens_with_locations(tokens)
+    Parser::new(&Headwater).with_recursion_limit(2 * NESTING_MAX).with_tokens_with_locations(tokens)
 }
 
 fn parse_one(text: &str, tokens: &[TokenWithSpan], places: &Places) -> SqlResult<Parsed> {
