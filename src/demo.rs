@@ -1,11 +1,12 @@
 //! `headwater demo`: live views over the Nexmark auction stream, drawn in the terminal while psql can read them.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::Write;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::engine::Engine;
-use crate::error::{SqlError, SqlResult, SqlState};
+use crate::error::SqlResult;
+use crate::script::output_failed;
 use crate::serve::{Server, psql_command};
 use crate::session::{Session, SessionInfo};
 use crate::table::Table;
@@ -17,7 +18,12 @@ pub struct DemoOptions {
     pub rate: u64,
     /// Ends by itself after so long.
     pub seconds: Option<u64>,
+    /// Pages drawn over each other, or plain lines.
+    pub is_terminal: bool,
 }
+
+/// Where the demo is drawn.
+pub type Output<'a> = &'a mut (dyn Write + Send);
 
 /// Time between two drawings on a terminal, and between two lines elsewhere.
 const REDRAW: Duration = Duration::from_millis(500);
@@ -80,15 +86,20 @@ async fn define(session: &mut Session, rate: u64) -> SqlResult<()> {
 ///
 /// # Errors
 /// A statement fails, or the engine cannot go on.
-pub async fn run(server: &Server, options: &DemoOptions, stop: impl Future<Output = ()>) -> SqlResult<()> {
+pub async fn run(
+    server: &Server,
+    options: &DemoOptions,
+    out: Output<'_>,
+    stop: impl Future<Output = ()>,
+) -> SqlResult<()> {
     let info = SessionInfo { user: "headwater".into(), database: "dev".into(), ..SessionInfo::default() };
     let mut session = Session::new(server.engine.clone(), info)?;
     define(&mut session, options.rate).await?;
-    let mut screen = Screen::new(server);
+    let mut screen = Screen::new(server, options.is_terminal);
     let end = options.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     tokio::pin!(stop);
     loop {
-        screen.draw(&mut session, &server.engine).await?;
+        screen.draw(&mut session, &server.engine, out).await?;
         if end.is_some_and(|end| Instant::now() >= end) {
             return Ok(());
         }
@@ -112,9 +123,9 @@ struct Screen {
 }
 
 impl Screen {
-    fn new(server: &Server) -> Screen {
+    fn new(server: &Server, is_terminal: bool) -> Screen {
         Screen {
-            is_terminal: io::stdout().is_terminal(),
+            is_terminal,
             psql: psql_command(server.wire_address),
             http: format!("http://{}", server.http_address),
             drawn_at: Instant::now(),
@@ -128,15 +139,14 @@ impl Screen {
         if self.is_terminal { REDRAW } else { LINES }
     }
 
-    async fn draw(&mut self, session: &mut Session, engine: &Engine) -> SqlResult<()> {
+    async fn draw(&mut self, session: &mut Session, engine: &Engine, out: Output<'_>) -> SqlResult<()> {
         let figures = self.figures(engine);
         let text = match self.is_terminal {
             true => self.page(session, &figures).await?,
             false => line(session, &figures).await?,
         };
-        let mut out = io::stdout().lock();
         let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-        written.map_err(|error| SqlError::new(SqlState::IO_ERROR, format!("cannot write the output: {error}")))
+        written.map_err(output_failed)
     }
 
     /// Rates since the last drawing, and how old the newest step is.
@@ -174,7 +184,8 @@ impl Screen {
         for view in &VIEWS {
             page.push_str(&format!("\n\x1b[1m{}\x1b[0m: {}\n{}", view.name, view.query, read(session, view).await?));
         }
-        Ok(page)
+        // Draws over the last page from the top left corner, so that nothing flickers.
+        Ok(format!("\x1b[H{}\x1b[J", page.replace('\n', "\x1b[K\n")))
     }
 }
 

@@ -87,7 +87,10 @@ async fn run(arguments: Arguments) -> Result<(), String> {
         config.data_dir.clone_from(directory);
     }
     match command {
-        Command::Demo { rate, seconds } => show(&config, &DemoOptions { rate, seconds }).await,
+        Command::Demo { rate, seconds } => {
+            let is_terminal = io::stdout().is_terminal();
+            show(&config, &DemoOptions { rate, seconds, is_terminal }).await
+        },
         Command::Sql { file, command, csv } => {
             // What is gone with the process need not survive the loss of power.
             config.sync &= has_data_dir;
@@ -136,7 +139,7 @@ async fn start(config: &Config) -> Result<Server, String> {
 async fn show(config: &Config, options: &DemoOptions) -> Result<(), String> {
     let server = start(config).await?;
     let _ = writeln!(io::stdout(), "{}\nhttp://{}", psql_command(server.wire_address), server.http_address);
-    let shown = demo::run(&server, options, signalled()).await;
+    let shown = demo::run(&server, options, &mut io::stdout(), signalled()).await;
     let stopped = server.stop().await;
     shown.and(stopped).map_err(sentence)
 }

@@ -18,7 +18,7 @@ use crate::config::Options;
 /// A server on free ports, with its directory.
 struct Case {
     server: Server,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Case {
@@ -30,12 +30,13 @@ impl Case {
             port: Some(0),
             workers: Some(1),
             sync: Some(false),
+            allowed_paths: Some(vec![directory.path().to_path_buf()]),
             ..Options::default()
         };
         let config = Config::new(options).expect("valid settings");
         let engine = start_engine(&config).await.expect("the engine starts");
         let server = Server::start(&config, engine).await.expect("the server starts");
-        Case { server, _directory: directory }
+        Case { server, directory }
     }
 
     async fn connect(&self) -> Client {
@@ -254,7 +255,8 @@ async fn rubbish_ends_its_own_connection_and_no_other() {
     let client = case.connect().await;
     let answer = raw(address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert!(String::from_utf8_lossy(&answer).contains("invalid length of startup packet"));
-    let bodies: [&[u8]; 7] = [
+    let bodies: [&[u8]; 8] = [
+        b"P\0\0\0\x0a\0\xff\xfe\0\0\0",
         b"Q\xff\xff\xff\xff",
         b"Q\0\0\0\x02",
         b"!\0\0\0\x04",
@@ -327,5 +329,45 @@ async fn http_tells_health_and_figures() {
     let metrics = String::from_utf8(raw(address, &get("/metrics")).await).expect("text");
     assert!(metrics.contains("\nheadwater_steps_total ") && metrics.contains("# TYPE headwater_connections gauge"));
     assert!(raw(address, &get("/nowhere")).await.starts_with(b"HTTP/1.1 404"));
+    case.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_reads_after_its_files_have_been_read() {
+    let case = Case::new().await;
+    let folder = case.directory.path().display().to_string();
+    let rows: String = (0..10_000).map(|row| format!("{row},k{}\n", row % 2)).collect();
+    std::fs::write(format!("{folder}/in.csv"), format!("a,b\n{rows}")).expect("written");
+    let text = format!(
+        "CREATE SOURCE s (a INT, b TEXT) WITH (connector = 'file', path = '{folder}/in.csv') \
+         FORMAT PLAIN ENCODE CSV;\n\
+         CREATE MATERIALIZED VIEW v AS SELECT b, sum(a * 2) AS doubled FROM s GROUP BY b;\n\
+         -- all of it is there\nSELECT * FROM v ORDER BY b;\n\
+         COPY (SELECT b FROM v ORDER BY b) TO STDOUT;\nSELECT nope FROM v;"
+    );
+    let mut out = Vec::new();
+    let failure = crate::script::run(&case.server.engine, &text, crate::table::Print::Csv, &mut out).await;
+    assert_eq!(String::from_utf8_lossy(&out), "b,doubled\nk0,49990000\nk1,50000000\nk0\nk1\n");
+    let printed = failure.expect_err("the last statement").print("job.sql");
+    assert!(printed.starts_with("job.sql:6: ERROR:  42703: column \"nope\" does not exist\nLINE 6: "), "{printed}");
+    case.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_shows_five_views_with_rows() {
+    let case = Case::new().await;
+    for is_terminal in [false, true] {
+        let options = crate::demo::DemoOptions { rate: 20_000, seconds: Some(2), is_terminal };
+        let mut out = Vec::new();
+        crate::demo::run(&case.server, &options, &mut out, std::future::pending()).await.expect("a demo");
+        let text = String::from_utf8(out).expect("text");
+        for view in ["channels", "totals", "hot_auctions", "categories", "states"] {
+            assert!(text.contains(view), "{view}: {text}");
+        }
+        assert!(text.contains("rows/s in"), "{text}");
+    }
+    let client = case.connect().await;
+    let rows = simple(&client, "SELECT count(*) > 0 FROM channels").await;
+    assert_eq!(rows[0][0].as_deref(), Some("t"));
     case.stop().await;
 }

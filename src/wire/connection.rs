@@ -88,7 +88,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         let mut frame = self.incoming.split_to(length);
         let kind = frame[0];
-        if kind == b'Q' && std::str::from_utf8(&frame[5..]).is_err() {
+        if !is_utf8(kind, &frame[5..]) {
             return Err(End::Fatal(SqlError::new(
                 SqlState(*b"22021"),
                 "invalid byte sequence for encoding \"UTF8\" in the query",
@@ -184,6 +184,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         let _ = self.stream.shutdown().await;
     }
+}
+
+/// Whether the statement of a Query or Parse is UTF-8; pgwire would put other characters for what is not.
+fn is_utf8(kind: u8, body: &[u8]) -> bool {
+    let text = match kind {
+        b'Q' => body,
+        // A name and a statement, each with a zero byte behind it.
+        b'P' => match memchr::memchr_iter(0, body).nth(1) {
+            Some(end) => &body[..end],
+            None => body,
+        },
+        _ => return true,
+    };
+    std::str::from_utf8(text).is_ok()
 }
 
 /// The client broke the protocol.
