@@ -90,7 +90,7 @@ async fn run(arguments: Arguments) -> Result<(), String> {
         Command::Demo { rate, seconds } => {
             let is_terminal = io::stdout().is_terminal();
             show(&config, &DemoOptions { rate, seconds, is_terminal }).await
-        },
+        }
         Command::Sql { file, command, csv } => {
             // What is gone with the process need not survive the loss of power.
             config.sync &= has_data_dir;

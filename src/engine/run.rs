@@ -190,7 +190,6 @@ impl Core {
             counters.rows += source.rows.len() as u64;
             counters.bytes += source.bytes;
             counters.dead_letters += source.dead_letters.len() as u64;
-            counters.finished = source.finished;
         });
         if !source.dead_letters.is_empty() {
             let step = self.at.step.next();
@@ -219,12 +218,16 @@ impl Core {
     /// Takes the gathered step and answers everyone who waits for it.
     fn settle(&mut self, gathered: Gathered) {
         if gathered.inputs.is_empty() {
+            self.tell_finished(&gathered.finished);
             return answer(gathered.writers, gathered.readers, self.at.step);
         }
         Counters::add(&self.counters.writes, gathered.writers.len() as u64);
         let result = self.take_step(gathered.inputs, Vec::new(), gathered.sync);
         match result {
-            Ok(step) => answer(gathered.writers, gathered.readers, step),
+            Ok(step) => {
+                self.tell_finished(&gathered.finished);
+                answer(gathered.writers, gathered.readers, step);
+            }
             Err(error) => {
                 for reply in gathered.writers {
                     let _ = reply.send(Err(WriteError::Refused(error.clone())));
@@ -232,6 +235,11 @@ impl Core {
             }
         }
         self.checkpoint_if_due();
+    }
+
+    /// A source counts as finished when its last rows are published, and not before.
+    fn tell_finished(&self, sources: &[RelationId]) {
+        sources.iter().for_each(|source| self.counters.source(*source, |counters| counters.finished = true));
     }
 
     /// The engine cannot go on. Readers keep what is published; everything else is refused with this reason.
