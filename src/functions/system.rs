@@ -202,7 +202,11 @@ impl SystemFunction {
         let Some(calls) = &self.calls else {
             return Err(DataFusionError::Execution(format!("{} cannot be used here", self.shape.name)));
         };
-        calls.call(self.shape.name, arguments).map_err(|error| DataFusionError::External(Box::new(error)))
+        let value = calls.call(self.shape.name, arguments).map_err(|error| DataFusionError::External(Box::new(error)))?;
+        match value.is_null() {
+            true => ScalarValue::try_new_null(&self.shape.result.arrow()),
+            false => Ok(value),
+        }
     }
 }
 

@@ -366,3 +366,37 @@ conversation!(a_cancelled_statement_ends_with_its_error, house, {
     )
     .await;
 });
+
+/// The statements of a recorded client, each with the relations' own OIDs.
+async fn replay(session: &mut Session, recorded: &str) -> Vec<String> {
+    let mut failed = Vec::new();
+    let mut oids = Vec::new();
+    for (recorded, name) in [("16384", "bid"), ("16407", "v_bid"), ("16411", "mv_bid")] {
+        oids.push((recorded, run(session, &format!("SELECT '{name}'::regclass::oid")).await));
+    }
+    let statements = recorded.split("-- [").filter_map(|part| part.split_once("]\n"));
+    for (number, (_, text)) in statements.enumerate() {
+        let text = oids.iter().fold(text.to_string(), |text, (recorded, own)| text.replace(recorded, own));
+        if let Err(error) = session.execute(&text).await {
+            failed.push(format!("{}: {} {}\n{}", number + 1, shown(&error), error.detail.unwrap_or_default(), text.trim()));
+        }
+    }
+    failed
+}
+
+conversation!(everything_that_psql_asks_has_an_answer, house, {
+    let mut session = house.session();
+    for text in [
+        "CREATE TABLE bid (auction bigint NOT NULL, bidder bigint, price numeric(12,2), channel varchar(32), url text, \
+         ts timestamptz, tags text[], meta jsonb, ok boolean DEFAULT true, d date, r real, PRIMARY KEY (auction))",
+        "CREATE TABLE person (id int PRIMARY KEY, name text, bid_id bigint)",
+        "CREATE INDEX bid_ts ON bid (ts)",
+        "CREATE VIEW v_bid AS SELECT auction, price FROM bid",
+        "CREATE MATERIALIZED VIEW mv_bid AS SELECT auction, count(*) c FROM bid GROUP BY 1",
+        "INSERT INTO bid (auction, price) VALUES (1, 2.5), (2, 3.5)",
+    ] {
+        done(&mut session, text).await;
+    }
+    let failed = replay(&mut session, include_str!("../../sql-tests/clients/psql15.sql")).await;
+    assert!(failed.is_empty(), "{} statements failed:\n{}", failed.len(), failed.join("\n\n"));
+});

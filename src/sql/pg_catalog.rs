@@ -5,6 +5,7 @@
 //! - `x::regclass` and its like become functions: an OID inside an expression, a name where it is a result column or is
 //!   cast to text.
 //! - `ARRAY(SELECT …)` becomes an aggregate.
+//! - A look-up by key in a catalog as a select item gets the form that the planner can decorrelate.
 //! - In a SELECT that reads a catalog which is always empty, subqueries of the select list are NULL: no row asks them,
 //!   and psql's need more of LATERAL than the planner has.
 
@@ -14,11 +15,12 @@ use sqlparser::ast::{
     BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
     FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, JoinOperator, ObjectName, OrderByKind, Query, Select,
     SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut,
+    visit_expressions_mut,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 
-use super::system::is_always_empty;
+use super::system::{SYSTEM_SCHEMAS, is_always_empty};
 
 /// Rewrites every idiom in a statement or query.
 pub fn rewrite_idioms<T: VisitMut>(tree: &mut T) {
@@ -53,7 +55,11 @@ impl VisitorMut for Idioms {
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Never> {
         match expr {
-            Expr::BinaryOp { op, .. } => plain_operator(op),
+            Expr::Subquery(_) => look_up(expr),
+            Expr::BinaryOp { left, op, right } => {
+                plain_operator(op);
+                array_literal(left, right);
+            }
             Expr::AnyOp { compare_op, .. } | Expr::AllOp { compare_op, .. } => plain_operator(compare_op),
             Expr::Function(function) => strip_schema(&mut function.name),
             Expr::Collate { expr: inner, collation } if says_nothing(collation) => {
@@ -193,8 +199,6 @@ fn rewrite_cast(expr: &mut Expr) {
     let Some((name, argument)) = reg_call(inner) else { return };
     if is_text(data_type) {
         *expr = call(&format!("{name}_name"), argument.clone());
-    } else if matches!(data_type, DataType::Custom(name, _) if last_name(name) == "oid") {
-        *expr = std::mem::replace(inner.as_mut(), null());
     }
 }
 
@@ -347,6 +351,155 @@ fn collect_in_place(subquery: &mut Query) -> bool {
     true
 }
 
+// Look-ups by key in a select list.
+
+/// `(SELECT x FROM catalog WHERE key = outer.key AND …)` finds one row at most. The planner asks for an aggregate and
+/// for equations alone between inside and outside; catalog queries can be brought into that form.
+fn look_up(expr: &mut Expr) {
+    let Expr::Subquery(subquery) = expr else { return };
+    let SetExpr::Select(select) = subquery.body.as_mut() else { return };
+    if !reads_catalogs_only(&select.from) || aggregates(select) || select.distinct.is_some() {
+        return;
+    }
+    let [SelectItem::UnnamedExpr(item) | SelectItem::ExprWithAlias { expr: item, .. }] = select.projection.as_slice()
+    else {
+        return;
+    };
+    let found = call("first_value", item.clone());
+    select.projection = vec![SelectItem::UnnamedExpr(found)];
+    (subquery.order_by, subquery.limit_clause) = (None, None);
+    let SetExpr::Select(select) = subquery.body.as_mut() else { return };
+    let inside = aliases(&select.from);
+    let mut conditions = Vec::new();
+    conjuncts(select.selection.take(), &mut conditions);
+    let equations = equations(&conditions, &inside);
+    let mut outside = Vec::new();
+    for mut condition in conditions {
+        let (own, foreign) = sides(&condition, &inside);
+        match (own, foreign) {
+            (false, true) => outside.push(condition),
+            (true, true) if !is_equation(&condition, &inside) => {
+                let ControlFlow::Continue(()) = visit_columns(&mut condition, &equations);
+                select.selection = Some(and(select.selection.take(), condition));
+            }
+            _ => select.selection = Some(and(select.selection.take(), condition)),
+        }
+    }
+    if let Some(condition) = outside.into_iter().reduce(|all, next| and(Some(all), next)) {
+        let result = std::mem::replace(expr, null());
+        *expr = expression("CASE WHEN true THEN NULL END");
+        if let Expr::Case { conditions, .. } = expr {
+            conditions[0].condition = condition;
+            conditions[0].result = result;
+        }
+    }
+}
+
+fn reads_catalogs_only(from: &[TableWithJoins]) -> bool {
+    let is_catalog = |factor: &TableFactor| match factor {
+        TableFactor::Table { name, args: None, .. } => {
+            let schema = name.0.first().and_then(|part| part.as_ident()).map(folded);
+            let bare = name.0.len() == 1 && last_name(name).starts_with("pg_");
+            bare || name.0.len() == 2 && schema.is_some_and(|schema| SYSTEM_SCHEMAS.contains(&schema.as_str()))
+        }
+        _ => false,
+    };
+    !from.is_empty() && from.iter().all(|table| is_catalog(&table.relation) && table.joins.is_empty())
+}
+
+/// The names by which the tables of a FROM are known.
+fn aliases(from: &[TableWithJoins]) -> Vec<String> {
+    let name = |table: &TableWithJoins| match &table.relation {
+        TableFactor::Table { alias: Some(alias), .. } => Some(folded(&alias.name)),
+        TableFactor::Table { name, .. } => Some(last_name(name)),
+        _ => None,
+    };
+    from.iter().filter_map(name).collect()
+}
+
+fn conjuncts(condition: Option<Expr>, all: &mut Vec<Expr>) {
+    match condition {
+        Some(Expr::BinaryOp { left, op: BinaryOperator::And, right }) => {
+            conjuncts(Some(*left), all);
+            conjuncts(Some(*right), all);
+        }
+        Some(Expr::Nested(inner)) if matches!(*inner, Expr::BinaryOp { op: BinaryOperator::And, .. }) => {
+            conjuncts(Some(*inner), all);
+        }
+        Some(condition) => all.push(condition),
+        None => {}
+    }
+}
+
+fn and(left: Option<Expr>, right: Expr) -> Expr {
+    match left {
+        None => right,
+        Some(left) => Expr::BinaryOp { left: Box::new(left), op: BinaryOperator::And, right: Box::new(right) },
+    }
+}
+
+/// The qualifier of a column's name, if it has one.
+fn qualifier(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::CompoundIdentifier(parts) if parts.len() >= 2 => Some(folded(&parts[parts.len() - 2])),
+        _ => None,
+    }
+}
+
+/// Whether a condition names columns of the subquery's own tables, and of those outside. Bare names are its own.
+fn sides(condition: &Expr, inside: &[String]) -> (bool, bool) {
+    let (mut own, mut foreign) = (false, false);
+    let mut condition = condition.clone();
+    let ControlFlow::Continue(()) = visit_expressions_mut(&mut condition, |expr: &mut Expr| {
+        match (qualifier(expr), &expr) {
+            (Some(name), _) if inside.contains(&name) => own = true,
+            (Some(_), _) => foreign = true,
+            (None, Expr::Identifier(_)) => own = true,
+            _ => {}
+        }
+        ControlFlow::<Never>::Continue(())
+    });
+    (own, foreign)
+}
+
+fn is_equation(condition: &Expr, inside: &[String]) -> bool {
+    equations(std::slice::from_ref(condition), inside).len() == 1
+}
+
+/// Pairs of an outer column and the inner one that equals it.
+fn equations(conditions: &[Expr], inside: &[String]) -> Vec<(Expr, Expr)> {
+    let is_inner = |expr: &Expr| qualifier(expr).is_some_and(|name| inside.contains(&name));
+    let is_outer = |expr: &Expr| qualifier(expr).is_some_and(|name| !inside.contains(&name));
+    let pair = |condition: &Expr| match condition {
+        Expr::BinaryOp { left, op: BinaryOperator::Eq, right } if is_inner(left) && is_outer(right) => {
+            Some((right.as_ref().clone(), left.as_ref().clone()))
+        }
+        Expr::BinaryOp { left, op: BinaryOperator::Eq, right } if is_outer(left) && is_inner(right) => {
+            Some((left.as_ref().clone(), right.as_ref().clone()))
+        }
+        _ => None,
+    };
+    conditions.iter().filter_map(pair).collect()
+}
+
+/// Puts inner columns in the places of the outer ones that they equal.
+fn visit_columns(condition: &mut Expr, equations: &[(Expr, Expr)]) -> ControlFlow<Never> {
+    visit_expressions_mut(condition, |expr: &mut Expr| {
+        if let Some((_, inner)) = equations.iter().find(|(outer, _)| outer == expr) {
+            *expr = inner.clone();
+        }
+        ControlFlow::Continue(())
+    })
+}
+
+/// `polroles = '{0}'`: the literal is an array.
+fn array_literal(left: &Expr, right: &mut Expr) {
+    let is_array = column_name(left).is_some_and(|name| name == "polroles");
+    if is_array && matches!(right, Expr::Value(_)) {
+        *right = expression("ARRAY[0]::oid[]");
+    }
+}
+
 // Catalogs without rows.
 
 /// Whether a FROM gives no row because an empty catalog is on a side that decides.
@@ -493,7 +646,7 @@ mod tests {
             "SELECT CASE WHEN t = 0 THEN '' ELSE t::pg_catalog.regtype::pg_catalog.text END",
             "SELECT CASE WHEN t = 0 THEN '' ELSE hw_regtype_name(t) END",
         );
-        check("SELECT 'v'::pg_catalog.regclass::pg_catalog.oid AS o", "SELECT hw_regclass_name('v') AS o");
+        check("SELECT 'v'::pg_catalog.regclass::pg_catalog.oid AS o", "SELECT hw_regclass('v')::oid AS o");
     }
 
     #[test]
@@ -503,6 +656,19 @@ mod tests {
             "SELECT (SELECT array_agg(e.l ORDER BY e.s) FROM e WHERE e.t = t.oid) FROM t",
         );
         check("SELECT ARRAY(SELECT e.l FROM pg_enum e)", "SELECT hw_empty_array()");
+    }
+
+    #[test]
+    fn look_ups_by_key_are_what_the_planner_can_do() {
+        check(
+            "SELECT (SELECT d.x FROM pg_attrdef d WHERE d.r = a.r AND a.h) FROM pg_attribute a",
+            "SELECT CASE WHEN a.h THEN (SELECT first_value(d.x) FROM pg_attrdef d WHERE d.r = a.r) END FROM pg_attribute a",
+        );
+        check(
+            "SELECT (SELECT c.n FROM pg_collation c, pg_type t WHERE c.oid = a.c AND t.oid = a.t AND a.c <> t.c) FROM a",
+            "SELECT (SELECT first_value(c.n) FROM pg_collation c, pg_type t WHERE c.oid = a.c AND t.oid = a.t AND c.oid <> t.c) FROM a",
+        );
+        check("SELECT (SELECT x FROM mine WHERE mine.k = a.k) FROM a", "SELECT (SELECT x FROM mine WHERE mine.k = a.k) FROM a");
     }
 
     #[test]

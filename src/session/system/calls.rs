@@ -12,6 +12,7 @@ use super::names::Named;
 use super::types;
 use crate::error::SqlResult;
 use crate::functions::SystemFunctions;
+use crate::zset::PgType;
 
 fn text(value: impl Into<String>) -> ScalarValue {
     ScalarValue::Utf8View(Some(value.into()))
@@ -199,6 +200,7 @@ impl System {
             }
             "inet_client_port" | "inet_server_port" => ScalarValue::Int32(None),
             "txid_current" => ScalarValue::Int64(i64::try_from(self.published.moment.step.0).ok()),
+            "hw_empty_array" => name_list(&[], &PgType::Text),
             "array_lower" | "array_upper" => bound(given, name == "array_upper"),
             _ => NO_TEXT,
         }
@@ -208,19 +210,23 @@ impl System {
         let path = self.effective_path().into_iter();
         let implicit = |name: &&str| *name != "pg_catalog" || self.search_path.iter().any(|named| named == name);
         let path: Vec<&str> = path.filter(|name| with_implicit || implicit(name)).collect();
-        let mut builder = ListBuilder::new(StringViewBuilder::new());
-        path.iter().for_each(|name| builder.values().append_value(name));
-        builder.append(true);
-        let list: ArrayRef = Arc::new(builder.finish());
-        let kind = crate::zset::PgType::Array(Box::new(crate::zset::PgType::Name)).arrow();
-        let list = cast(&list, &kind).expect("a list of texts is a list of names");
-        ScalarValue::try_from_array(&list, 0).expect("the list has one row")
+        name_list(&path, &PgType::Name)
     }
 
     fn all_bytes(&self) -> i64 {
         let kept = self.catalog.relations().map(|relation| self.held(relation.id).1);
         kept.sum::<usize>() as i64
     }
+}
+
+/// An array of texts of one type or another.
+fn name_list(names: &[&str], item: &PgType) -> ScalarValue {
+    let mut builder = ListBuilder::new(StringViewBuilder::new());
+    names.iter().for_each(|name| builder.values().append_value(name));
+    builder.append(true);
+    let list: ArrayRef = Arc::new(builder.finish());
+    let list = cast(&list, &PgType::Array(Box::new(item.clone())).arrow()).expect("all of them are texts in Arrow");
+    ScalarValue::try_from_array(&list, 0).expect("the list has one row")
 }
 
 /// The greatest or least index of an array's only dimension.
