@@ -36,8 +36,13 @@ const FUNCTIONS: &[(&str, &str, &str)] = &[
     ("array_lower", "any, int", "int"),
     ("array_upper", "any, int", "int"),
     ("col_description", "oid, int", "text"),
+    ("current_catalog", "", "name"),
+    ("current_database", "", "name"),
+    ("current_role", "", "name"),
+    ("current_schema", "", "name"),
     ("current_schemas", "boolean", "name[]"),
     ("current_setting", "text | boolean", "text"),
+    ("current_user", "", "name"),
     ("format_type", "oid, int", "text"),
     ("getdatabaseencoding", "", "name"),
     ("has_any_column_privilege", "any, any | any", "boolean"),
@@ -72,6 +77,7 @@ const FUNCTIONS: &[(&str, &str, &str)] = &[
     ("pg_advisory_unlock", "bigint | bigint", "boolean"),
     ("pg_advisory_unlock_all", "", "text"),
     ("pg_backend_pid", "", "int"),
+    ("pg_cancel_backend", "int", "boolean"),
     ("pg_char_to_encoding", "text", "int"),
     ("pg_collation_is_visible", "oid", "boolean"),
     ("pg_conf_load_time", "", "timestamptz"),
@@ -113,10 +119,12 @@ const FUNCTIONS: &[(&str, &str, &str)] = &[
     ("pg_table_is_visible", "oid", "boolean"),
     ("pg_table_size", "oid", "bigint"),
     ("pg_tablespace_location", "oid", "text"),
+    ("pg_terminate_backend", "int", "boolean"),
     ("pg_total_relation_size", "oid", "bigint"),
     ("pg_try_advisory_lock", "bigint | bigint", "boolean"),
     ("pg_type_is_visible", "oid", "boolean"),
     ("row_security_active", "any", "boolean"),
+    ("session_user", "", "name"),
     ("set_config", "text, text, boolean", "text"),
     ("shobj_description", "oid, text", "text"),
     ("to_regclass", "any", "oid"),
@@ -125,6 +133,8 @@ const FUNCTIONS: &[(&str, &str, &str)] = &[
     ("to_regrole", "any", "oid"),
     ("to_regtype", "any", "oid"),
     ("txid_current", "", "bigint"),
+    ("user", "", "name"),
+    ("version", "", "text"),
 ];
 
 /// The placeholders, to be registered with all other functions.
@@ -181,8 +191,9 @@ impl Shape {
         let (mut arguments, optional) = (parse(required), parse(optional));
         let required = arguments.len();
         arguments.extend(optional);
-        // `set_config` acts; the others answer alike within a statement.
-        let volatility = if *name == "set_config" { Volatility::Volatile } else { Volatility::Stable };
+        // These act; the others answer alike within a statement.
+        let acts = ["set_config", "pg_cancel_backend", "pg_terminate_backend"].contains(name);
+        let volatility = if acts { Volatility::Volatile } else { Volatility::Stable };
         let result = PgType::parse(result).expect("results have known types");
         Shape { name, arguments, required, result, signature: Signature::user_defined(volatility) }
     }
@@ -202,7 +213,8 @@ impl SystemFunction {
         let Some(calls) = &self.calls else {
             return Err(DataFusionError::Execution(format!("{} cannot be used here", self.shape.name)));
         };
-        let value = calls.call(self.shape.name, arguments).map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let value =
+            calls.call(self.shape.name, arguments).map_err(|error| DataFusionError::External(Box::new(error)))?;
         match value.is_null() {
             true => ScalarValue::try_new_null(&self.shape.result.arrow()),
             false => Ok(value),

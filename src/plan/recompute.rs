@@ -96,9 +96,10 @@ fn make_state(context: &RunContext) -> Result<SessionState> {
     Ok(state)
 }
 
-/// Physical planning is `async` only in name here: scans of tables in memory never wait.
+/// Physical planning is `async` only in name here: scans of tables in memory never wait. The caller may be a tokio task
+/// whose budget is used up; without a budget of its own the planner would wait for it for ever.
 fn create_physical(state: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
-    futures::executor::block_on(state.query_planner().create_physical_plan(plan, state))
+    futures::executor::block_on(tokio::task::unconstrained(state.query_planner().create_physical_plan(plan, state)))
 }
 
 /// What running needs of a state, without its lists of functions.

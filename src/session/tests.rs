@@ -378,7 +378,13 @@ async fn replay(session: &mut Session, recorded: &str) -> Vec<String> {
     for (number, (_, text)) in statements.enumerate() {
         let text = oids.iter().fold(text.to_string(), |text, (recorded, own)| text.replace(recorded, own));
         if let Err(error) = session.execute(&text).await {
-            failed.push(format!("{}: {} {}\n{}", number + 1, shown(&error), error.detail.unwrap_or_default(), text.trim()));
+            failed.push(format!(
+                "{}: {} {}\n{}",
+                number + 1,
+                shown(&error),
+                error.detail.unwrap_or_default(),
+                text.trim()
+            ));
         }
     }
     failed

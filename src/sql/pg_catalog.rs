@@ -14,8 +14,7 @@ use std::ops::ControlFlow;
 use sqlparser::ast::{
     BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
     FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, JoinOperator, ObjectName, OrderByKind, Query, Select,
-    SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut,
-    visit_expressions_mut,
+    SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut, visit_expressions_mut,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
@@ -42,6 +41,7 @@ impl VisitorMut for Idioms {
     }
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Never> {
+        give_no_row(select);
         select.projection.iter_mut().for_each(show_names);
         ControlFlow::Continue(())
     }
@@ -56,6 +56,7 @@ impl VisitorMut for Idioms {
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Never> {
         match expr {
             Expr::Subquery(_) => look_up(expr),
+            Expr::Identifier(ident) if is_bare_call(ident) => *expr = expression(&format!("{}()", folded(ident))),
             Expr::BinaryOp { left, op, right } => {
                 plain_operator(op);
                 array_literal(left, right);
@@ -142,6 +143,23 @@ fn plain_operator(op: &mut BinaryOperator) {
         _ => return,
     };
     *op = plain;
+}
+
+/// Functions that SQL calls without parentheses and that the parser takes for columns.
+fn is_bare_call(ident: &Ident) -> bool {
+    ident.quote_style.is_none() && matches!(folded(ident).as_str(), "current_schema" | "current_role")
+}
+
+/// `SELECT pg_partition_ancestors(x)`: a set without rows, since nothing is partitioned.
+fn give_no_row(select: &mut Select) {
+    if let [SelectItem::UnnamedExpr(Expr::Function(function))] = select.projection.as_slice()
+        && select.from.is_empty()
+        && last_name(&function.name) == "pg_partition_ancestors"
+    {
+        let relid = SelectItem::ExprWithAlias { expr: expression("NULL::oid"), alias: Ident::new("relid") };
+        select.projection = vec![relid];
+        select.selection = Some(expression("false"));
+    }
 }
 
 // Casts to and from the reg types.
@@ -668,7 +686,10 @@ mod tests {
             "SELECT (SELECT c.n FROM pg_collation c, pg_type t WHERE c.oid = a.c AND t.oid = a.t AND a.c <> t.c) FROM a",
             "SELECT (SELECT first_value(c.n) FROM pg_collation c, pg_type t WHERE c.oid = a.c AND t.oid = a.t AND c.oid <> t.c) FROM a",
         );
-        check("SELECT (SELECT x FROM mine WHERE mine.k = a.k) FROM a", "SELECT (SELECT x FROM mine WHERE mine.k = a.k) FROM a");
+        check(
+            "SELECT (SELECT x FROM mine WHERE mine.k = a.k) FROM a",
+            "SELECT (SELECT x FROM mine WHERE mine.k = a.k) FROM a",
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ListBuilder, StringViewBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, ListBuilder, StringViewBuilder};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use datafusion::scalar::ScalarValue;
@@ -12,6 +12,7 @@ use super::names::Named;
 use super::types;
 use crate::error::SqlResult;
 use crate::functions::SystemFunctions;
+use crate::session::settings::SERVER_VERSION;
 use crate::zset::PgType;
 
 fn text(value: impl Into<String>) -> ScalarValue {
@@ -183,6 +184,10 @@ impl System {
             "pg_table_is_visible" => truth(oid.and_then(|oid| self.is_table_visible(oid))),
             _ if name.ends_with("_is_visible") => truth(oid.map(|_| true)),
             "current_schemas" => self.current_schemas(given.bool(0).unwrap_or(false)),
+            "current_database" | "current_catalog" => name_value(Some(self.database.clone())),
+            "current_user" | "session_user" | "user" | "current_role" => name_value(Some(self.user.clone())),
+            "current_schema" => name_value(self.creation_schema()),
+            "version" => text(version()),
             "pg_backend_pid" => ScalarValue::Int32(Some(self.pid)),
             "pg_my_temp_schema" => ScalarValue::UInt32(Some(0)),
             "pg_is_other_temp_schema" | "pg_is_in_recovery" | "row_security_active" => truth(Some(false)),
@@ -191,6 +196,10 @@ impl System {
             "pg_table_size" | "pg_total_relation_size" | "pg_relation_size" => bytes(),
             "pg_indexes_size" => ScalarValue::Int64(oid.map(|_| 0)),
             "pg_database_size" => ScalarValue::Int64(Some(self.all_bytes())),
+            "pg_cancel_backend" | "pg_terminate_backend" => {
+                let pid = given.int(0).and_then(|pid| i32::try_from(pid).ok());
+                truth(pid.map(crate::session::cancel_backend))
+            }
             "pg_partition_ancestors" => ScalarValue::UInt32(None),
             "pg_advisory_unlock" | "pg_try_advisory_lock" => truth(Some(true)),
             // PostgreSQL's type void prints as nothing.
@@ -213,10 +222,24 @@ impl System {
         name_list(&path, &PgType::Name)
     }
 
+    /// The schema in which CREATE puts what has no schema in its name.
+    fn creation_schema(&self) -> Option<String> {
+        self.catalog.creation_schema(&self.search_path).ok()
+    }
+
     fn all_bytes(&self) -> i64 {
         let kept = self.catalog.relations().map(|relation| self.held(relation.id).1);
         kept.sum::<usize>() as i64
     }
+}
+
+fn name_value(name: Option<String>) -> ScalarValue {
+    ScalarValue::Utf8View(name)
+}
+
+/// Clients look for the number after the first word.
+fn version() -> String {
+    format!("PostgreSQL {SERVER_VERSION} (Headwater {})", env!("CARGO_PKG_VERSION"))
 }
 
 /// An array of texts of one type or another.
@@ -226,7 +249,7 @@ fn name_list(names: &[&str], item: &PgType) -> ScalarValue {
     builder.append(true);
     let list: ArrayRef = Arc::new(builder.finish());
     let list = cast(&list, &PgType::Array(Box::new(item.clone())).arrow()).expect("all of them are texts in Arrow");
-    ScalarValue::try_from_array(&list, 0).expect("the list has one row")
+    ScalarValue::List(Arc::new(list.as_list().clone()))
 }
 
 /// The greatest or least index of an array's only dimension.
