@@ -76,16 +76,24 @@ async fn play_file(path: &Path, text: &str, mode: Mode, workers: usize) -> Resul
         _ => Target::Headwater(Server::start(workers).await?),
     };
     let mut player = Player { target, mode, connections: HashMap::new(), sort: SortMode::NoSort };
+    let mut wrong = Vec::new();
     for record in &mut records {
         if let Err(reason) = player.play(record).await {
-            return Err(format!("{reason}\n{}", player.last_words()));
+            wrong.push(reason);
+            // A wrong answer changes nothing; what follows can still be told.
+            if !matches!(record, Record::Query { .. }) {
+                break;
+            }
         }
         if matches!(record, Record::Halt { .. }) {
             break;
         }
     }
-    player.finish()?;
-    Ok(records)
+    wrong.extend(player.finish().err());
+    match wrong.is_empty() {
+        true => Ok(records),
+        false => Err(format!("{}\n{}", wrong.join("\n\n"), player.last_words())),
+    }
 }
 
 fn write_back(path: &Path, records: &[SltRecord]) -> Verdict {
@@ -169,11 +177,16 @@ impl Player {
                 }
                 Ok(())
             }
-            Record::System { loc, conditions, command, stdout, .. } => {
+            Record::System { loc, conditions, command, stdout, retry, .. } => {
                 if self.skips(conditions) {
                     return Ok(());
                 }
-                self.system(command, stdout.as_deref()).map_err(|reason| at(loc, command, &reason))?;
+                let mut left = retry.as_ref().map_or(0, |retry| retry.attempts);
+                while let Err(reason) = self.system(command, stdout.as_deref()) {
+                    let Some(retry) = retry.as_ref().filter(|_| left > 0) else { return Err(at(loc, command, &reason)) };
+                    tokio::time::sleep(retry.backoff).await;
+                    left -= 1;
+                }
                 self.after_statement().await.map_err(|reason| at(loc, command, &reason))
             }
             Record::Control(sqllogictest::Control::SortMode(mode)) => {
@@ -316,9 +329,7 @@ impl Player {
 
     fn finish(&self) -> Result<(), String> {
         match &self.target {
-            Target::Headwater(server) if server.has_panicked() => {
-                Err(format!("something in the server panicked\n{}", server.last_words()))
-            }
+            Target::Headwater(server) if server.has_panicked() => Err("something in the server panicked".to_owned()),
             _ => Ok(()),
         }
     }
