@@ -183,7 +183,9 @@ impl Player {
                 }
                 let mut left = retry.as_ref().map_or(0, |retry| retry.attempts);
                 while let Err(reason) = self.system(command, stdout.as_deref()) {
-                    let Some(retry) = retry.as_ref().filter(|_| left > 0) else { return Err(at(loc, command, &reason)) };
+                    let Some(retry) = retry.as_ref().filter(|_| left > 0) else {
+                        return Err(at(loc, command, &reason));
+                    };
                     tokio::time::sleep(retry.backoff).await;
                     left -= 1;
                 }

@@ -57,7 +57,7 @@ impl Core {
             after = after.apply(edit);
         }
         let before = (self.catalog.clone(), self.flows.clone());
-        let taken = self.switch_to(after, &definition.edits).and_then(|commands| {
+        let taken = self.switch_to(after, &definition.edits, true).and_then(|commands| {
             self.take_step(Inputs { edits: definition.edits, ..Inputs::default() }, commands, true)
         });
         if taken.is_ok() {
@@ -76,11 +76,12 @@ impl Core {
             return Ok(Vec::new());
         }
         let after = edits.iter().fold((*self.catalog).clone(), |catalog, edit| catalog.apply(edit));
-        self.switch_to(after, edits)
+        self.switch_to(after, edits, false)
     }
 
-    /// Makes `after` the catalog, and gives what the workers have to do for it.
-    fn switch_to(&mut self, after: Catalog, edits: &[CatalogEdit]) -> SqlResult<Vec<Command>> {
+    /// Makes `after` the catalog, and gives what the workers have to do for it. In a replay `is_new` is false: what
+    /// lies outside was looked at when the edits were logged, and has moved on since.
+    fn switch_to(&mut self, after: Catalog, edits: &[CatalogEdit], is_new: bool) -> SqlResult<Vec<Command>> {
         let before = std::mem::replace(&mut self.catalog, Arc::new(after));
         let after = self.catalog.clone();
         let mut commands = Vec::new();
@@ -92,14 +93,14 @@ impl Core {
             _ => None,
         });
         for relation in created {
-            if relation.connector().is_some() && relation.kind != RelationKind::Sink {
+            if is_new && relation.connector().is_some() && relation.kind != RelationKind::Sink {
                 check_source(relation, &self.config)?;
             }
             if let Some(install) = self.install_of(relation, &after)? {
                 commands.push(Command::Install(Arc::new(install)));
             }
             if relation.kind == RelationKind::Sink {
-                self.open_sink(relation, true)?;
+                self.open_sink(relation, is_new)?;
             }
         }
         Ok(commands)
