@@ -111,6 +111,11 @@ fn refuse(message: impl Into<String>) -> SqlError {
     SqlError::new(SqlState::INVALID_PARAMETER_VALUE, message)
 }
 
+/// Several folders in one value are separated as in PATH.
+fn split(values: Vec<PathBuf>) -> Vec<PathBuf> {
+    values.iter().flat_map(|value| std::env::split_paths(value).collect::<Vec<_>>()).collect()
+}
+
 impl Config {
     /// Puts flags, environment (clap has merged it into `options`), file and defaults together.
     ///
@@ -141,7 +146,7 @@ impl Config {
             http_listen: address("--http-listen", options.http_listen.or(file.http_listen), HTTP_PORT)?,
             workers: options.workers.or(file.workers).unwrap_or(cores),
             memory_limit: size(options.memory_limit, file.memory_limit)?.unwrap_or_else(default_memory_limit),
-            allowed_paths: options.allowed_paths.or(file.allowed_paths).unwrap_or(allowed_paths),
+            allowed_paths: options.allowed_paths.map(split).or(file.allowed_paths).unwrap_or(allowed_paths),
             max_connections: options.max_connections.or(file.max_connections).unwrap_or(1_000),
             sync: options.sync.or(file.sync).unwrap_or(true),
             checkpoint_size: size(options.checkpoint_size, file.checkpoint_size)?.unwrap_or(64 << 20),

@@ -38,7 +38,7 @@ VIEWS = {
         WHERE p.year < 1990 GROUP BY f.tailnum, p.year, p.model""",
     "destinations": """SELECT f.dest, a.name, a.alt, count(*) AS flights, sum(f.arr_delay) AS delay FROM flights f
         LEFT JOIN airports a ON f.dest = a.faa GROUP BY f.dest, a.name, a.alt HAVING count(*) > 100""",
-    "both": """SELECT 'late' AS what, carrier, count(*) AS n FROM flights WHERE arr_delay > 60 GROUP BY carrier
+    "late_or_cancelled": """SELECT 'late' AS what, carrier, count(*) AS n FROM flights WHERE arr_delay > 60 GROUP BY carrier
         UNION ALL SELECT 'cancelled', carrier, count(*) FROM flights WHERE dep_time IS NULL GROUP BY carrier""",
     "whole": """SELECT count(*) AS flights, sum(distance) AS miles, avg(arr_delay) AS delay, min(time_hour) AS first,
         max(time_hour) AS last, count(DISTINCT tailnum) AS planes FROM flights""",

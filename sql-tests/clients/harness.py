@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 BINARY = os.environ.get("HEADWATER_BIN", str(TARGET / "debug" / "headwater"))
 # The real data set lies beside the project; where it is absent, tests that need it are skipped aloud.
-FLIGHTS = ROOT.parent / "shared" / "data" / "nycflights13"
+FLIGHTS = (ROOT.parent / "shared" / "data" / "nycflights13").resolve()
 
 
 def free_port():

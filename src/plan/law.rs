@@ -81,7 +81,9 @@ impl World {
             context.register_table(*name, Arc::new(table)).expect("a new table");
         }
         let state = context.state();
-        futures::executor::block_on(state.create_logical_plan(sql)).unwrap_or_else(|error| panic!("{sql}: {error}"))
+        let plan = futures::executor::block_on(state.create_logical_plan(sql));
+        // As binding does it: operators have PostgreSQL's types before a plan is lowered or run.
+        plan.and_then(functions::give_types).unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 }
 
