@@ -210,10 +210,10 @@ fn explain_shows_what_is_kept() {
     check_explain(
         "SELECT a, sum(b * 2) AS s FROM t WHERE b > 0 GROUP BY a",
         expect_test::expect![[r#"
-        project a, sum(t.b * Int64(2)) [linear]
-          aggregate sum(t.b * 2) by t.a [keyed; keeps one row of sums for each group; values for min, max and DISTINCT]
-            project a, b * 2 where b > 0 [linear] -> by t.a
-              t"#]],
+            project a, sum(*(t.b,Int64(2))) [linear]
+              aggregate sum(multiply(t.b, Int64(2) FieldMetadata { inner: {"hw.type": "bigint"} })) by t.a [keyed; keeps one row of sums for each group; values for min, max and DISTINCT]
+                project a, multiply(b, 2) where b > 0 [linear] -> by t.a
+                  t"#]],
     );
     check_explain(
         "SELECT e1.id, e2.v FROM e AS e1 JOIN e AS e2 ON e1.id = e2.a",
