@@ -45,6 +45,9 @@ pub fn register_all(registry: &mut dyn FunctionRegistry) -> Result<()> {
     // `generate_series(…)` gives rows; this is the array of the same values.
     registry.register_udf(Arc::new(gen_series_udf().as_ref().clone().with_aliases(["hw_series"])))?;
     registry.register_udf(super::clock::now_udf())?;
+    for function in super::context::context_functions() {
+        registry.register_udf(function)?;
+    }
     for function in super::scalar::json_functions().into_iter().chain(super::typing::pending_functions()) {
         registry.register_udf(function)?;
     }

@@ -12,7 +12,7 @@ pub mod text;
 mod typing;
 
 pub use config::{analyzer_rules, function_names, register_all, session_config, session_state};
-pub use context::{StatementContext, fix_context};
+pub use context::{StatementContext, depends_on_session, fix_context};
 pub use errors::{arrow_sql_error, friendly_types, sql_error};
 pub use one_row::only_row;
 pub use system::{SystemFunctions, fix_system, system_functions};

@@ -7,6 +7,8 @@ mod bind;
 mod copy;
 mod ddl;
 mod dialect;
+#[cfg(test)]
+mod dialect_tests;
 mod dml;
 mod errors;
 mod explain;

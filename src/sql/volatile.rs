@@ -7,6 +7,7 @@ use super::resolve::FILES_SCHEMA;
 use super::statement::Query;
 use super::system::system_relation;
 use crate::error::{SqlError, SqlResult};
+use crate::functions::depends_on_session;
 
 /// Refuses volatile functions, system relations and files.
 pub(super) fn check_view(query: &Query) -> SqlResult<()> {
@@ -19,7 +20,7 @@ pub(super) fn check_view(query: &Query) -> SqlResult<()> {
         node.apply_expressions(|expression| {
             expression.apply(|expression| {
                 if let Expr::ScalarFunction(call) = expression
-                    && call.func.signature().volatility == Volatility::Volatile
+                    && (call.func.signature().volatility == Volatility::Volatile || depends_on_session(call.name()))
                 {
                     refusal.get_or_insert_with(|| volatile(call.name()));
                 }
