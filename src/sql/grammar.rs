@@ -158,10 +158,14 @@ pub(super) fn relation_kind(parser: &mut Parser<'_>) -> Option<RelationKind> {
     kinds.into_iter().find(|(keyword, _)| word(parser, keyword)).map(|(_, kind)| kind)
 }
 
+/// Whether a kind of relation is named so many tokens ahead. Nothing is taken.
+pub(super) fn names_relation_kind(parser: &Parser<'_>, ahead: usize) -> bool {
+    let one = ["TABLE", "SOURCE", "VIEW", "SINK", "INDEX"].iter().any(|kind| peek_word(parser, ahead, kind));
+    one || (peek_word(parser, ahead, "MATERIALIZED") && peek_word(parser, ahead + 1, "VIEW"))
+}
+
 fn drop_objects(parser: &mut Parser<'_>) -> Result<Ast> {
-    if !(1..3).any(|ahead| {
-        ["TABLE", "SOURCE", "VIEW", "SINK", "INDEX", "SCHEMA"].iter().any(|kind| peek_word(parser, ahead, kind))
-    }) {
+    if !names_relation_kind(parser, 1) && !peek_word(parser, 1, "SCHEMA") {
         return sql(parser);
     }
     parser.next_token();
@@ -193,12 +197,11 @@ fn alter(parser: &mut Parser<'_>) -> Result<Ast> {
         expect_word(parser, "TO")?;
         return Ok(Ast::AlterSchema { name, new_name: parser.parse_identifier()? });
     }
-    let start = parser.index();
-    parser.next_token();
-    let Some(kind) = relation_kind(parser) else {
-        rewind(parser, start);
+    if !names_relation_kind(parser, 1) {
         return sql(parser);
-    };
+    }
+    parser.next_token();
+    let Some(kind) = relation_kind(parser) else { return sql(parser) };
     let if_exists = parser.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
     word(parser, "ONLY");
     let name = parser.parse_object_name(false)?;
@@ -215,12 +218,6 @@ fn alter(parser: &mut Parser<'_>) -> Result<Ast> {
         }
     };
     Ok(Ast::AlterRelation { kind, name, if_exists, change })
-}
-
-pub(super) fn rewind(parser: &mut Parser<'_>, index: usize) {
-    while parser.index() > index {
-        parser.prev_token();
-    }
 }
 
 fn alteration(parser: &mut Parser<'_>) -> Result<Option<Alteration>> {

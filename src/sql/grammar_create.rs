@@ -6,39 +6,41 @@ use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
 use super::ast::*;
-use super::grammar::{Result, expect_word, fold, options, peek_word, refuse, relation_kind, rewind, word, words};
+use super::grammar::{
+    Result, expect_word, fold, names_relation_kind, options, peek_word, refuse, relation_kind, word, words,
+};
 use crate::catalog::RelationKind;
 use crate::error::SqlState;
 
 pub(super) fn create(parser: &mut Parser<'_>) -> Result<Ast> {
-    let start = parser.index();
-    parser.next_token();
-    let or_replace = words(parser, &["OR", "REPLACE"]);
-    if word(parser, "SCHEMA") {
-        return schema(parser);
+    let or_replace = peek_word(parser, 1, "OR") && peek_word(parser, 2, "REPLACE");
+    let kind_at = if or_replace { 3 } else { 1 };
+    let ours = names_relation_kind(parser, kind_at) && !peek_word(parser, kind_at, "INDEX");
+    let temporary = ["TEMP", "TEMPORARY", "UNLOGGED"].iter().any(|kind| peek_word(parser, kind_at, kind));
+    if !ours && !temporary && !peek_word(parser, kind_at, "SCHEMA") {
+        return other(parser, kind_at);
     }
-    if ["TEMP", "TEMPORARY", "UNLOGGED"].iter().any(|kind| peek_word(parser, 0, kind)) {
-        let kind = parser.next_token();
-        if word(parser, "TABLE") || word(parser, "VIEW") {
-            let message = format!("CREATE {} is not supported", kind.token.to_string().to_uppercase());
-            return refuse(
-                SqlState::FEATURE_NOT_SUPPORTED,
-                message,
-                "Create an ordinary table and drop it when it is done.",
-            );
-        }
+    (0..kind_at).for_each(|_| {
+        parser.next_token();
+    });
+    if temporary {
+        let kind = parser.next_token().token.to_string().to_uppercase();
+        let message = format!("CREATE {kind} is not supported");
+        return refuse(SqlState::FEATURE_NOT_SUPPORTED, message, "Create an ordinary table and drop it when it is done.");
     }
     match relation_kind(parser) {
         Some(RelationKind::Sink) => sink(parser),
         Some(kind @ (RelationKind::View | RelationKind::MaterializedView)) => view(parser, kind, or_replace),
-        Some(kind @ (RelationKind::Table | RelationKind::Source)) => relation(parser, kind, or_replace),
-        Some(RelationKind::Index) | None => other(parser, start),
+        Some(kind) => relation(parser, kind, or_replace),
+        None => {
+            expect_word(parser, "SCHEMA")?;
+            schema(parser)
+        }
     }
 }
 
 /// Kinds of objects that are not there yet get a sentence; the rest is sqlparser's.
-fn other(parser: &mut Parser<'_>, start: usize) -> Result<Ast> {
-    rewind(parser, start);
+fn other(parser: &mut Parser<'_>, kind_at: usize) -> Result<Ast> {
     let absent = [
         ("SECRET", "Write the value itself as the option's value."),
         ("CONNECTION", "Write the connection's options in the WITH list of each source."),
@@ -49,9 +51,10 @@ fn other(parser: &mut Parser<'_>, start: usize) -> Result<Ast> {
         ("TRIGGER", "Use a materialized view."),
     ];
     for (kind, hint) in absent {
-        if peek_word(parser, 1, kind) {
-            parser.next_token();
-            parser.next_token();
+        if peek_word(parser, kind_at, kind) {
+            (0..=kind_at).for_each(|_| {
+                parser.next_token();
+            });
             return refuse(SqlState::FEATURE_NOT_SUPPORTED, format!("CREATE {kind} is not supported"), hint);
         }
     }
