@@ -82,9 +82,8 @@ pub(super) fn context_functions() -> Vec<Arc<ScalarUDF>> {
 
 /// Whether a function's value is another for every session.
 pub fn depends_on_session(name: &str) -> bool {
-    static SYSTEM: LazyLock<HashSet<String>> = LazyLock::new(|| {
-        super::system_functions().iter().map(|function| function.name().to_string()).collect()
-    });
+    static SYSTEM: LazyLock<HashSet<String>> =
+        LazyLock::new(|| super::system_functions().iter().map(|function| function.name().to_string()).collect());
     TEXTS.iter().any(|(text, _)| *text == name) || SYSTEM.contains(name)
 }
 

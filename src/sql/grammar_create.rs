@@ -26,7 +26,11 @@ pub(super) fn create(parser: &mut Parser<'_>) -> Result<Ast> {
     if temporary {
         let kind = parser.next_token().token.to_string().to_uppercase();
         let message = format!("CREATE {kind} is not supported");
-        return refuse(SqlState::FEATURE_NOT_SUPPORTED, message, "Create an ordinary table and drop it when it is done.");
+        return refuse(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            message,
+            "Create an ordinary table and drop it when it is done.",
+        );
     }
     match relation_kind(parser) {
         Some(RelationKind::Sink) => sink(parser),
