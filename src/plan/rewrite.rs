@@ -33,6 +33,9 @@ use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::physical_optimizer::projection_pushdown::ProjectionPushdown;
 
 use super::not_in::CorrelatedNotIn;
 use super::subquery::{OneRow, TruthValue};
@@ -88,6 +91,7 @@ pub(super) fn state() -> &'static SessionState {
         let mut state = SessionStateBuilder::new_from_existing(functions::session_state())
             .with_analyzer_rules(analyzer_rules())
             .with_optimizer_rules(optimizer_rules())
+            .with_physical_optimizer_rules(physical_optimizer_rules())
             .build();
         let options = state.config_mut().options_mut();
         options.execution.target_partitions = 1;
@@ -102,6 +106,16 @@ pub(super) fn state() -> &'static SessionState {
 fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let first: [Arc<dyn AnalyzerRule + Send + Sync>; 2] = [Arc::new(TruthValue), Arc::new(OneRow)];
     first.into_iter().chain(functions::analyzer_rules()).chain(Analyzer::new().rules).collect()
+}
+
+/// DataFusion's own list with `ProjectionPushdown` run once, at the end. A second run would swap a projection with a
+/// filter that already carries a projection from the first, and then read other columns than meant.
+fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let rules = PhysicalOptimizer::new().rules;
+    let pushes = |rule: &Arc<dyn PhysicalOptimizerRule + Send + Sync>| rule.name() == ProjectionPushdown::new().name();
+    let last = rules.iter().rposition(pushes);
+    let kept = rules.into_iter().enumerate().filter(|(index, rule)| !pushes(rule) || Some(*index) == last);
+    kept.map(|(_, rule)| rule).collect()
 }
 
 /// DataFusion's own list in its order without: `push_down_limit` (a limit below a union or join is wrong for deltas),
