@@ -148,6 +148,7 @@ fn totals(engine: &Engine, wire: &Wire) -> Vec<Metric> {
     let gauge = |name, help, value| Metric::one(name, Kind::Gauge, help, value);
     vec![
         counter("steps_total", "Steps published.", load(&counters.steps)),
+        gauge("steps_replayed", "Steps of the log that the start took again.", load(&counters.steps_replayed)),
         counter("step_seconds_total", "Time spent in steps.", load(&counters.step_micros) / 1e6),
         gauge("step_age_seconds", "Time since the newest step.", age.max(0.0)),
         counter("rows_in_total", "Rows that entered dataflows.", load(&counters.rows_in)),

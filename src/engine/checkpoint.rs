@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -19,7 +20,14 @@ use crate::dataflow::{Command, Place, Report, SavedPart};
 use crate::error::{SqlError, SqlResult};
 use crate::state::{Run, RunFile, RunFiles};
 use crate::storage::{LogPosition, ManifestStore};
-use crate::zset::{ErrorRows, Moment, RelationId};
+use crate::zset::{ErrorRows, Moment, RelationId, Step};
+
+/// Steps of the log after which a checkpoint is written, however small they were: a restart takes them again.
+const STEPS_MAX: u64 = 256;
+/// After a checkpoint the next one waits so many times as long as it took, so that they stay a small part of the work.
+const PAUSE_FACTOR: u32 = 10;
+/// The least pause after a checkpoint, and the pause after one that failed.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
 
 /// What a checkpoint consists of: the body of a manifest, as JSON. `docs/formats.md` describes the fields.
 #[derive(Serialize, Deserialize)]
@@ -58,12 +66,17 @@ pub(super) struct Checkpoints {
     /// Run files that the newest manifest names.
     pub named: HashSet<String>,
     pub running: bool,
+    /// The step of the newest checkpoint, or of the one that is being written.
+    pub at: Step,
+    /// No checkpoint is begun before this moment.
+    pub not_before: Option<Instant>,
 }
 
 /// What the writing thread reports.
 pub(super) struct Outcome {
     number: u64,
     log: LogPosition,
+    took: Duration,
     result: SqlResult<HashSet<String>>,
 }
 
@@ -78,10 +91,12 @@ struct Job {
 }
 
 impl Core {
-    /// Starts a checkpoint when the log has grown enough since the last one.
+    /// Starts a checkpoint when the log has grown enough since the last one, in bytes or in steps.
     pub(super) fn checkpoint_if_due(&mut self) {
-        let grown = self.log.bytes_since(self.checkpoints.log[1]);
-        if self.checkpoints.running || self.failed.borrow().is_some() || grown < self.config.checkpoint_bytes {
+        let grown = self.log.bytes_since(self.checkpoints.log[1]) >= self.config.checkpoint_bytes
+            || self.at.step.0 - self.checkpoints.at.0 >= STEPS_MAX;
+        let pauses = || self.checkpoints.not_before.is_some_and(|moment| Instant::now() < moment);
+        if !grown || self.checkpoints.running || self.failed.borrow().is_some() || pauses() {
             return;
         }
         let Ok(job) = self.prepare_checkpoint() else { return };
@@ -118,6 +133,7 @@ impl Core {
             parts: Vec::new(),
         };
         self.checkpoints.number += 1;
+        self.checkpoints.at = self.at.step;
         Ok(Job {
             number: self.checkpoints.number,
             manifest,
@@ -147,6 +163,8 @@ impl Core {
     /// A checkpoint was written, or failed: then the log is simply not cut.
     pub(super) fn checkpointed(&mut self, outcome: Outcome) {
         self.checkpoints.running = false;
+        let pause = if outcome.result.is_ok() { PAUSE.0.max(outcome.took * PAUSE_FACTOR) } else { PAUSE.1 };
+        self.checkpoints.not_before = Some(Instant::now() + pause);
         let named = match outcome.result {
             Ok(named) => named,
             Err(error) => {
@@ -168,8 +186,9 @@ impl Core {
 
 impl Job {
     fn write(mut self) -> Outcome {
-        let (number, log) = (self.number, LogPosition(self.manifest.log));
-        Outcome { number, log, result: self.write_all() }
+        let (number, log, begun) = (self.number, LogPosition(self.manifest.log), Instant::now());
+        let result = self.write_all();
+        Outcome { number, log, took: begun.elapsed(), result }
     }
 
     fn write_all(&mut self) -> SqlResult<HashSet<String>> {

@@ -10,6 +10,8 @@ use crate::zset::RelationId;
 #[derive(Debug, Default)]
 pub struct Counters {
     pub steps: AtomicU64,
+    /// Steps of the log that the start took again.
+    pub steps_replayed: AtomicU64,
     pub rows_in: AtomicU64,
     pub rows_out: AtomicU64,
     pub writes: AtomicU64,

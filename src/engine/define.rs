@@ -8,7 +8,8 @@ use datafusion::common::TableReference;
 use datafusion::logical_expr::LogicalPlan;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::event::{Definition, WriteError};
+use super::constraints::{Pending, admit};
+use super::event::{Definition, Write, WriteError};
 use super::ingest::check_source;
 use super::outlets::{Subscribe, Subscription};
 use super::run::{Core, Flow};
@@ -43,31 +44,41 @@ impl plan::Inputs for CatalogInputs<'_> {
 }
 
 impl Core {
-    /// Applies edits made for the catalog of version `base` in one step; new views are full when it returns.
+    /// Applies edits made for the catalog of version `base`, and the changes of tables that come with them, in one
+    /// step; new views are full when it returns.
     pub(super) fn define(&mut self, definition: Definition) -> Result<Step, WriteError> {
-        if definition.base != self.catalog.version() {
+        let Definition { base, edits, changes } = definition;
+        if base != self.catalog.version() {
             return Err(WriteError::Conflict);
         }
-        if definition.edits.is_empty() {
+        if edits.is_empty() && changes.is_empty() {
             return Ok(self.at.step);
         }
         let mut after = (*self.catalog).clone();
-        for edit in &definition.edits {
+        for edit in &edits {
             after.check(edit)?;
             after = after.apply(edit);
         }
+        let published = self.published.borrow().clone();
+        let rows = admit(Write { changes, sync: true }, &after, &published, &mut Pending::default())?;
         let before = (self.catalog.clone(), self.flows.clone());
-        let taken = self.switch_to(after, &definition.edits, true).and_then(|commands| {
-            self.take_step(Inputs { edits: definition.edits, ..Inputs::default() }, commands, true)
-        });
-        if taken.is_ok() {
-            self.start_readers();
-        } else {
-            let created = self.flows.keys().filter(|id| !before.1.contains_key(id));
-            created.for_each(|id| self.outlets.drop_relation(*id));
-            (self.catalog, self.flows) = before;
-        }
-        Ok(taken?)
+        let mut inputs = Inputs { edits, ..Inputs::default() };
+        rows.into_iter().for_each(|(table, rows)| inputs.add(table, rows));
+        let taken = self.create(after, &inputs.edits, true).and_then(|commands| Ok((self.log_step(inputs)?, commands)));
+        let (record, mut commands) = match taken {
+            Ok(taken) => taken,
+            Err(error) => {
+                let created = self.flows.keys().filter(|id| !before.1.contains_key(id));
+                created.for_each(|id| drop(self.outlets.drop_relation(*id)));
+                (self.catalog, self.flows) = before;
+                return Err(error.into());
+            }
+        };
+        commands.splice(0..0, self.forget(&before.0));
+        let step = self.finish_step(record, commands, true)?;
+        self.start_readers();
+        self.checkpoint_if_due();
+        Ok(step)
     }
 
     /// Replay's way: the edits were checked when they were logged.
@@ -75,19 +86,19 @@ impl Core {
         if edits.is_empty() {
             return Ok(Vec::new());
         }
-        let after = edits.iter().fold((*self.catalog).clone(), |catalog, edit| catalog.apply(edit));
-        self.switch_to(after, edits, false)
+        let before = self.catalog.clone();
+        let after = edits.iter().fold((*before).clone(), |catalog, edit| catalog.apply(edit));
+        let mut commands = self.create(after, edits, false)?;
+        commands.splice(0..0, self.forget(&before));
+        Ok(commands)
     }
 
-    /// Makes `after` the catalog, and gives what the workers have to do for it. In a replay `is_new` is false: what
-    /// lies outside was looked at when the edits were logged, and has moved on since.
-    fn switch_to(&mut self, after: Catalog, edits: &[CatalogEdit], is_new: bool) -> SqlResult<Vec<Command>> {
+    /// Makes `after` the catalog, and gives what the workers have to do for what is new in it. In a replay `is_new` is
+    /// false: what lies outside was looked at when the edits were logged, and has moved on since.
+    fn create(&mut self, after: Catalog, edits: &[CatalogEdit], is_new: bool) -> SqlResult<Vec<Command>> {
         let before = std::mem::replace(&mut self.catalog, Arc::new(after));
         let after = self.catalog.clone();
         let mut commands = Vec::new();
-        let dropped: Vec<RelationId> =
-            before.relations().map(|relation| relation.id).filter(|id| after.get(*id).is_none()).collect();
-        commands.extend(self.forget(&dropped));
         let created = edits.iter().filter_map(|edit| match edit {
             CatalogEdit::Create(relation) => after.get(relation.id).filter(|_| before.get(relation.id).is_none()),
             _ => None,
@@ -106,16 +117,18 @@ impl Core {
         Ok(commands)
     }
 
-    /// Ends everything that belongs to relations that are gone, and the subscribed queries that read them.
-    fn forget(&mut self, dropped: &[RelationId]) -> Option<Command> {
+    /// Ends everything that belongs to relations that are gone since `before`, and the subscribed queries that read them.
+    fn forget(&mut self, before: &Catalog) -> Option<Command> {
+        let ids = before.relations().map(|relation| relation.id);
+        let dropped: Vec<RelationId> = ids.filter(|id| self.catalog.get(*id).is_none()).collect();
         let gone: HashSet<RelationId> = dropped.iter().copied().collect();
         let reads_gone =
             |id: &&RelationId| self.flows.get(id).is_some_and(|flow| flow.reads.iter().any(|read| gone.contains(read)));
         let orphans: Vec<RelationId> = self.temporary.iter().filter(reads_gone).copied().collect();
         self.temporary.retain(|id| !orphans.contains(id));
         let mut installed = Vec::new();
-        for id in orphans.iter().chain(dropped) {
-            self.outlets.drop_relation(*id);
+        for id in orphans.iter().chain(&dropped) {
+            self.closing.extend(self.outlets.drop_relation(*id));
             self.readers.stop(*id);
             self.contents.remove(id);
             self.positions.remove(id);
@@ -224,7 +237,7 @@ impl Core {
         {
             self.temporary.retain(|id| *id != relation);
             self.flows.remove(&relation);
-            self.outlets.drop_relation(relation);
+            drop(self.outlets.drop_relation(relation));
             self.workers.send(&Command::Drop(vec![relation]));
         }
         self.count_subscribers();

@@ -41,11 +41,13 @@ impl From<SqlError> for WriteError {
     }
 }
 
-/// The catalog edits of one statement or transaction: applied in one step, all or none.
+/// What a statement or transaction changes if the catalog is among it: applied in one step, all or none.
 pub(super) struct Definition {
     /// Version of the catalog that the edits were made for.
     pub base: u64,
     pub edits: Vec<CatalogEdit>,
+    /// Changes of tables of the catalog after the edits.
+    pub changes: Vec<TableChange>,
 }
 
 /// Rows that a source has read.
@@ -75,10 +77,10 @@ pub(super) enum Event {
     },
     /// A subscription's receiver is gone.
     Unsubscribe(u64),
-    /// A source has rows; the reply says that their step is published.
+    /// A source has rows; the reply says that their step is published, or why it was not taken.
     Source {
         rows: SourceRows,
-        reply: oneshot::Sender<()>,
+        reply: oneshot::Sender<SqlResult<()>>,
     },
     /// A source cannot go on by itself.
     SourceFailed {

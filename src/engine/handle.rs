@@ -7,12 +7,13 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::counters::Counters;
-use super::event::{Definition, Event, Events, Write, WriteError};
+use super::event::{Definition, Event, Events, TableChange, Write, WriteError};
 use super::outlets::{Subscribe, Subscription};
 use super::published::Published;
 use super::{recover, run};
 use crate::catalog::CatalogEdit;
 use crate::error::{SqlError, SqlResult, SqlState};
+use crate::storage::{Disk, RealDisk};
 use crate::zset::Step;
 
 /// How many events may wait for the loop before senders do.
@@ -67,8 +68,14 @@ impl Engine {
     /// # Errors
     /// The directory is in use, unreadable, or damaged; the message names the file.
     pub fn start(config: EngineConfig) -> SqlResult<Engine> {
+        let disk = RealDisk::open(&config.data_dir).map_err(|error| cannot_open(&config, &error))?;
+        Self::start_on(config, Arc::new(disk))
+    }
+
+    /// The same with the data directory on a disk of any kind.
+    pub(super) fn start_on(config: EngineConfig, disk: Arc<dyn Disk>) -> SqlResult<Engine> {
         let (events, received) = mpsc::channel(EVENTS_MAX);
-        let core = recover::open(&config, events.clone())?;
+        let core = recover::open(&config, disk, events.clone())?;
         let pool = datafusion::execution::memory_pool::GreedyMemoryPool::new(config.memory_limit);
         let inner = Inner {
             events,
@@ -115,7 +122,20 @@ impl Engine {
     /// # Errors
     /// [`WriteError::Conflict`] if the catalog has changed since `base`.
     pub async fn define(&self, base: u64, edits: Vec<CatalogEdit>) -> Result<Step, WriteError> {
-        self.ask(|reply| Event::Define { definition: Definition { base, edits }, reply }).await?
+        self.define_and_write(base, edits, Vec::new()).await
+    }
+
+    /// Changes the catalog and tables, also those that the edits create, in one step: all of it, or nothing.
+    ///
+    /// # Errors
+    /// Those of [`Engine::define`] and [`Engine::write`].
+    pub async fn define_and_write(
+        &self,
+        base: u64,
+        edits: Vec<CatalogEdit>,
+        changes: Vec<TableChange>,
+    ) -> Result<Step, WriteError> {
+        self.ask(|reply| Event::Define { definition: Definition { base, edits, changes }, reply }).await?
     }
 
     /// Follows a relation or a query from the next step on.
@@ -166,4 +186,9 @@ impl Engine {
         let reason = self.0.failed.borrow().clone();
         reason.unwrap_or_else(|| SqlError::new(SqlState::ADMIN_SHUTDOWN, "the server is shutting down"))
     }
+}
+
+fn cannot_open(config: &EngineConfig, error: &std::io::Error) -> SqlError {
+    let message = format!("cannot open the data directory {}: {error}", config.data_dir.display());
+    SqlError::new(SqlState::IO_ERROR, message)
 }

@@ -190,27 +190,38 @@ impl ReaderTask {
 
     async fn read_on(&mut self) -> SqlResult<()> {
         let mut source = open(&self.relation, &self.config, self.position.clone(), None)?;
-        let mut published: Option<oneshot::Receiver<()>> = None;
+        let mut sent: Option<(Position, oneshot::Receiver<SqlResult<()>>)> = None;
         loop {
             let polled = source.poll(POLL).await.map_err(|failed| failed.error)?;
             let finished = polled.finished;
             if polled.is_empty() && !finished {
+                self.confirm(&mut sent).await?;
                 tokio::time::sleep(polled.wait.unwrap_or(IDLE)).await;
                 continue;
             }
             // One batch is decoded while the step of the one before is taken: never more, so that a slow engine
             // slows its sources.
-            if let Some(published) = published.take() {
-                let _ = published.await;
-            }
+            self.confirm(&mut sent).await?;
             let (reply, done) = oneshot::channel();
-            self.position = Some(polled.position.clone());
+            let position = polled.position.clone();
             let rows = self.rows_of(polled);
-            if self.events.send(Event::Source { rows, reply }).await.is_err() || finished {
+            if self.events.send(Event::Source { rows, reply }).await.is_err() {
                 return Ok(());
             }
-            published = Some(done);
+            sent = Some((position, done));
+            if finished {
+                return self.confirm(&mut sent).await;
+            }
         }
+    }
+
+    /// Waits until what was sent is published. If its step was refused, it has to be read again.
+    async fn confirm(&mut self, sent: &mut Option<(Position, oneshot::Receiver<SqlResult<()>>)>) -> SqlResult<()> {
+        let Some((position, done)) = sent.take() else { return Ok(()) };
+        // Without an answer the rows are not wanted: the engine has told why, or it has stopped.
+        done.await.unwrap_or(Ok(()))?;
+        self.position = Some(position);
+        Ok(())
     }
 
     fn rows_of(&self, polled: Polled) -> SourceRows {

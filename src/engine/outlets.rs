@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::LogicalPlan;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use super::event::{Event, Events};
 use super::published::Published;
@@ -85,7 +86,7 @@ pub(super) enum SinkOrder {
 #[derive(Default)]
 pub(super) struct Outlets {
     subscribers: HashMap<RelationId, Vec<Subscriber>>,
-    sinks: HashMap<RelationId, mpsc::Sender<SinkOrder>>,
+    sinks: HashMap<RelationId, (mpsc::Sender<SinkOrder>, JoinHandle<()>)>,
     last_id: u64,
 }
 
@@ -114,14 +115,14 @@ impl Outlets {
         Some(*relation)
     }
 
-    pub fn add_sink(&mut self, relation: RelationId, orders: mpsc::Sender<SinkOrder>) {
-        self.sinks.insert(relation, orders);
+    pub fn add_sink(&mut self, relation: RelationId, orders: mpsc::Sender<SinkOrder>, task: JoinHandle<()>) {
+        self.sinks.insert(relation, (orders, task));
     }
 
-    /// Ends all feeds of a relation that is gone.
-    pub fn drop_relation(&mut self, relation: RelationId) {
+    /// Ends all feeds of a relation that is gone. Gives the task that closes its sink.
+    pub fn drop_relation(&mut self, relation: RelationId) -> Option<JoinHandle<()>> {
         self.subscribers.remove(&relation);
-        self.sinks.remove(&relation);
+        self.sinks.remove(&relation).map(|(_, task)| task)
     }
 
     pub fn subscriber_count(&self) -> usize {
@@ -145,7 +146,7 @@ impl Outlets {
                 }
             });
         }
-        if let Some(sink) = self.sinks.get(&relation) {
+        if let Some((sink, _)) = self.sinks.get(&relation) {
             // A sink whose task has ended reports the reason itself.
             let _ = sink.blocking_send(SinkOrder::Step(step, delta.clone()));
         }
@@ -153,7 +154,7 @@ impl Outlets {
 
     /// Asks every sink to make its output final.
     pub fn flush(&self) -> Vec<oneshot::Receiver<SqlResult<()>>> {
-        let ask = |sink: &mpsc::Sender<SinkOrder>| {
+        let ask = |(sink, _): &(mpsc::Sender<SinkOrder>, JoinHandle<()>)| {
             let (reply, answer) = oneshot::channel();
             sink.blocking_send(SinkOrder::Flush(reply)).ok().map(|()| answer)
         };

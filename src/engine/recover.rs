@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::checkpoint::{Checkpoints, MANIFEST_FORMAT, Manifest, PartFiles};
+use super::counters::Counters;
 use super::event::Events;
 use super::handle::EngineConfig;
 use super::ingest::Readers;
@@ -18,12 +19,11 @@ use crate::catalog::{Catalog, CatalogEdit, RelationKind};
 use crate::dataflow::{Command, Place, SavedPart, Start, Workers};
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::state::RunFiles;
-use crate::storage::{Disk, Log, LogPosition, ManifestStore, RealDisk};
-use crate::zset::{Moment, RelationId};
+use crate::storage::{Disk, Log, LogPosition, ManifestStore};
+use crate::zset::{Moment, RelationId, Step};
 
 /// Opens the data directory and brings everything to the last durable step.
-pub(super) fn open(config: &EngineConfig, events: Events) -> SqlResult<Core> {
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&config.data_dir).map_err(|error| cannot_open(config, &error))?);
+pub(super) fn open(config: &EngineConfig, disk: Arc<dyn Disk>, events: Events) -> SqlResult<Core> {
     let manifests = Arc::new(ManifestStore::open(disk.clone(), "checkpoints")?);
     let files = Arc::new(RunFiles::new(disk.clone(), "runs")?);
     let newest = match manifests.newest()? {
@@ -33,8 +33,16 @@ pub(super) fn open(config: &EngineConfig, events: Events) -> SqlResult<Core> {
     let from = newest.as_ref().map_or(LogPosition::default(), |(_, manifest)| LogPosition(manifest.log));
     let (log, records) = Log::open(disk, "log", from)?;
     let number = newest.as_ref().map_or(0, |(number, _)| *number);
-    let checkpoints =
-        Checkpoints { manifests, files, number, log: [from, from], named: HashSet::new(), running: false };
+    let checkpoints = Checkpoints {
+        manifests,
+        files,
+        number,
+        log: [from, from],
+        named: HashSet::new(),
+        running: false,
+        at: newest.as_ref().map_or(Step(0), |(_, manifest)| manifest.at.step),
+        not_before: None,
+    };
     let mut core = empty(config, events, log, checkpoints)?;
     if let Some((_, manifest)) = newest {
         core.restore(manifest)?;
@@ -43,14 +51,10 @@ pub(super) fn open(config: &EngineConfig, events: Events) -> SqlResult<Core> {
     }
     for record in records {
         core.replay(&record.bytes)?;
+        Counters::add(&core.counters.steps_replayed, 1);
     }
     core.publish(Vec::new());
     Ok(core)
-}
-
-fn cannot_open(config: &EngineConfig, error: &std::io::Error) -> SqlError {
-    let message = format!("cannot open the data directory {}: {error}", config.data_dir.display());
-    SqlError::new(SqlState::IO_ERROR, message)
 }
 
 fn read_manifest(body: &[u8]) -> SqlResult<Manifest> {
@@ -73,7 +77,7 @@ fn read_manifest(body: &[u8]) -> SqlResult<Manifest> {
 
 fn empty(config: &EngineConfig, events: Events, log: Log, checkpoints: Checkpoints) -> SqlResult<Core> {
     let catalog = Arc::new(Catalog::bootstrap());
-    let at = Moment { step: crate::zset::Step(0), now: 0 };
+    let at = Moment { step: Step(0), now: 0 };
     let published =
         Published { moment: at, catalog: catalog.clone(), relations: HashMap::new(), positions: BTreeMap::new() };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -98,6 +102,7 @@ fn empty(config: &EngineConfig, events: Events, log: Log, checkpoints: Checkpoin
         positions: BTreeMap::new(),
         readers: Readers::default(),
         outlets: Outlets::default(),
+        closing: Vec::new(),
         temporary: Vec::new(),
         published: watch::channel(Arc::new(published)).0,
         failed: watch::channel(None).0,

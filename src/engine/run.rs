@@ -6,6 +6,7 @@ use std::sync::{Arc, atomic::Ordering};
 use std::thread;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
 use super::checkpoint::Checkpoints;
 use super::constraints::{Pending, admit};
@@ -44,6 +45,8 @@ pub(super) struct Core {
     pub positions: Positions,
     pub readers: Readers,
     pub outlets: Outlets,
+    /// Tasks of sinks that were dropped and still make final what they had.
+    pub closing: Vec<JoinHandle<()>>,
     /// Dataflows of subscribed queries: not in the catalog, gone with their subscriber.
     pub temporary: Vec<RelationId>,
     pub published: watch::Sender<Arc<Published>>,
@@ -69,7 +72,7 @@ struct Gathered {
     inputs: Inputs,
     pending: Pending,
     writers: Vec<WriteReply>,
-    readers: Vec<oneshot::Sender<()>>,
+    readers: Vec<oneshot::Sender<SqlResult<()>>>,
     finished: Vec<RelationId>,
     rows: usize,
     sync: bool,
@@ -80,6 +83,8 @@ pub(super) fn spawn(mut core: Core, mut received: mpsc::Receiver<Event>) {
     let body = move || {
         core.start_readers();
         core.start_ticking();
+        // What this start had to take again, the next one need not.
+        core.checkpoint_if_due();
         let reply = core.serve(&mut received);
         received.close();
         let Core { runtime, workers, log, failed, checkpoints, .. } = core;
@@ -100,12 +105,12 @@ pub(super) fn spawn(mut core: Core, mut received: mpsc::Receiver<Event>) {
 }
 
 /// Tells everyone whose input is in the step. Whoever does not wait any more does not matter.
-fn answer(writers: Vec<WriteReply>, readers: Vec<oneshot::Sender<()>>, step: Step) {
+fn answer(writers: Vec<WriteReply>, readers: Vec<oneshot::Sender<SqlResult<()>>>, result: &SqlResult<Step>) {
     for reply in writers {
-        let _ = reply.send(Ok(step));
+        let _ = reply.send(result.clone().map_err(WriteError::Refused));
     }
     for reply in readers {
-        let _ = reply.send(());
+        let _ = reply.send(result.clone().map(drop));
     }
 }
 
@@ -142,7 +147,8 @@ impl Core {
             Event::Source { rows, reply } => self.gather_source(rows, reply, gathered),
             Event::Define { definition, reply } => {
                 self.settle(std::mem::take(gathered));
-                let _ = reply.send(self.define(definition));
+                let result = self.define(definition);
+                self.answer_when_closed(reply, result);
             }
             Event::Subscribe { what, reply } => {
                 self.settle(std::mem::take(gathered));
@@ -181,7 +187,7 @@ impl Core {
         }
     }
 
-    fn gather_source(&mut self, source: SourceRows, reply: oneshot::Sender<()>, gathered: &mut Gathered) {
+    fn gather_source(&mut self, source: SourceRows, reply: oneshot::Sender<SqlResult<()>>, gathered: &mut Gathered) {
         if !self.readers.is_current(source.source, source.reader) {
             return;
         }
@@ -219,21 +225,18 @@ impl Core {
     fn settle(&mut self, gathered: Gathered) {
         if gathered.inputs.is_empty() {
             self.tell_finished(&gathered.finished);
-            return answer(gathered.writers, gathered.readers, self.at.step);
+            return answer(gathered.writers, gathered.readers, &Ok(self.at.step));
         }
-        Counters::add(&self.counters.writes, gathered.writers.len() as u64);
+        let writes = gathered.writers.len() as u64;
         let result = self.take_step(gathered.inputs, Vec::new(), gathered.sync);
-        match result {
-            Ok(step) => {
+        match &result {
+            Ok(_) => {
+                Counters::add(&self.counters.writes, writes);
                 self.tell_finished(&gathered.finished);
-                answer(gathered.writers, gathered.readers, step);
             }
-            Err(error) => {
-                for reply in gathered.writers {
-                    let _ = reply.send(Err(WriteError::Refused(error.clone())));
-                }
-            }
+            Err(_) => Counters::add(&self.counters.writes_refused, writes),
         }
+        answer(gathered.writers, gathered.readers, &result);
         self.checkpoint_if_due();
     }
 

@@ -1,11 +1,11 @@
 //! Sinks: one task writes each, in the order of steps; checkpoints wait until what they stand for is final outside.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
-use super::event::{Event, Events};
+use super::event::{Event, Events, WriteError};
 use super::outlets::SinkOrder;
 use super::run::Core;
 use crate::catalog::Relation;
@@ -15,8 +15,6 @@ use crate::zset::{Delta, RelationId, Step};
 
 /// Steps that may wait for a sink before the engine does.
 const SINK_STEPS_MAX: usize = 64;
-/// A sink that has nothing new for so long makes what it has final.
-const FLUSH_AFTER: Duration = Duration::from_millis(500);
 /// Bytes that a sink may hold before it makes them final.
 const FLUSH_BYTES: u64 = 16 << 20;
 
@@ -37,9 +35,30 @@ impl Core {
         };
         let sink = connectors::find(relation.connector().unwrap_or_default())?.open_sink(&spec)?;
         let (orders, received) = mpsc::channel(SINK_STEPS_MAX);
-        self.runtime.spawn(run(relation.id, sink, received, self.events.clone()));
-        self.outlets.add_sink(relation.id, orders);
+        let task = self.runtime.spawn(run(relation.id, sink, received, self.events.clone()));
+        self.outlets.add_sink(relation.id, orders, task);
         Ok(())
+    }
+
+    /// Answers a definition once the sinks that it has dropped have made final what they had.
+    pub(super) fn answer_when_closed(
+        &mut self,
+        reply: oneshot::Sender<Result<Step, WriteError>>,
+        result: Result<Step, WriteError>,
+    ) {
+        let closing = std::mem::take(&mut self.closing);
+        if closing.is_empty() {
+            // Whoever does not wait any more does not matter.
+            let _ = reply.send(result);
+            return;
+        }
+        self.runtime.spawn(async move {
+            for task in closing {
+                // A task that panicked has nothing left to make final.
+                let _ = task.await;
+            }
+            let _ = reply.send(result);
+        });
     }
 
     /// A sink has failed: it shows why, and others go on.
@@ -52,12 +71,17 @@ impl Core {
 
 async fn run(id: RelationId, mut sink: Box<dyn Sink>, mut orders: mpsc::Receiver<SinkOrder>, events: Events) {
     let mut broken: Option<SqlError> = None;
+    // When the oldest of what is written and not final yet has to become so.
+    let mut due: Option<Instant> = None;
     loop {
+        due = (sink.pending_bytes() > 0 && broken.is_none())
+            .then(|| due.unwrap_or_else(|| Instant::now() + sink.flush_after()));
+
         let order = tokio::select! {
             order = orders.recv() => order,
-            // What was written becomes visible outside soon also when nothing more comes.
-            () = tokio::time::sleep(FLUSH_AFTER), if sink.pending_bytes() > 0 && broken.is_none() => {
+            () = until(due) => {
                 broken = sink.flush().await.err().map(|failed| failed.error);
+                due = None;
                 report(&events, id, broken.as_ref()).await;
                 continue;
             }
@@ -69,6 +93,7 @@ async fn run(id: RelationId, mut sink: Box<dyn Sink>, mut orders: mpsc::Receiver
             }
             Some(SinkOrder::Step(..)) => {}
             Some(SinkOrder::Flush(reply)) => {
+                due = None;
                 if broken.is_none() {
                     broken = sink.flush().await.err().map(|failed| failed.error);
                     report(&events, id, broken.as_ref()).await;
@@ -81,6 +106,13 @@ async fn run(id: RelationId, mut sink: Box<dyn Sink>, mut orders: mpsc::Receiver
                 return;
             }
         }
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -49,11 +49,28 @@ impl Core {
     /// # Errors
     /// Nothing has changed if the log refused the record. If the disk fails later, the engine cannot go on.
     pub(super) fn take_step(&mut self, inputs: Inputs, commands: Vec<Command>, sync: bool) -> SqlResult<Step> {
-        let started = Instant::now();
+        let record = self.log_step(inputs)?;
+        self.finish_step(record, commands, sync)
+    }
+
+    /// Puts a step into the log, as the operating system keeps it. From then on it is taken, whatever happens.
+    ///
+    /// # Errors
+    /// The disk refuses; nothing has changed.
+    pub(super) fn log_step(&mut self, inputs: Inputs) -> SqlResult<StepRecord> {
         let record = inputs.into_record(self.next_moment());
         let bytes = logged(&record).encode();
         self.log.append(&bytes).and_then(|_| self.log.flush()).map_err(SqlError::from)?;
         Counters::add(&self.counters.log_bytes, bytes.len() as u64);
+        Ok(record)
+    }
+
+    /// What follows once a step is in the log: workers, disk, publish.
+    ///
+    /// # Errors
+    /// The engine cannot go on.
+    pub(super) fn finish_step(&mut self, record: StepRecord, commands: Vec<Command>, sync: bool) -> SqlResult<Step> {
+        let started = Instant::now();
         let step = record.at.step;
         self.feed(record, commands);
         if sync && self.config.sync {

@@ -11,6 +11,8 @@ use crate::error::SqlState;
 use crate::sql::{BindContext, InsertRows, Nowhere, Statement, bind, parse};
 use crate::zset::{RelationId, Rows, Step, pretty_delta, pretty_rows};
 
+mod faults;
+
 struct Fixture {
     dir: TempDir,
     engine: Engine,

@@ -19,7 +19,7 @@ use crate::sql::{
     self, Accepted, Begin, BindContext, CreateTableAs, Define, Discard, Notice, Parsed, Set, Severity, Statement,
     TransactionEnd,
 };
-use crate::zset::PgType;
+use crate::zset::{PgType, Step};
 
 /// How often a statement is evaluated anew because others changed what it had read.
 const ATTEMPTS_MAX: usize = 1000;
@@ -235,24 +235,17 @@ impl Session {
     }
 
     async fn write(&mut self, outcome: &Outcome) -> Result<(), Stop> {
-        let changes = outcome.changes.iter().map(|change| TableChange {
-            table: change.table.id,
-            truncate: change.truncate,
-            rows: change.rows.clone(),
-        });
-        let changes: Vec<TableChange> = changes.filter(|change| change.truncate || !change.rows.is_empty()).collect();
+        let changes = table_changes(outcome);
         if changes.is_empty() {
             return Ok(());
         }
         match self.engine.write(Write { changes, sync: self.waits_for_disk() }).await {
-            Ok(_) => Ok(()),
-            Err(WriteError::Conflict) => Err(Stop::Again),
             Err(WriteError::Refused(error))
                 if error.code == SqlState::UNIQUE_VIOLATION && outcome.retry_on_duplicate =>
             {
                 Err(Stop::Again)
             }
-            Err(WriteError::Refused(error)) => Err(Stop::Error(error)),
+            result => taken(result),
         }
     }
 
@@ -274,11 +267,7 @@ impl Session {
         if self.transaction.is_active() {
             return Ok(self.transaction.define(&view, edits)?);
         }
-        match self.engine.define(view.catalog.version(), edits.to_vec()).await {
-            Ok(_) => Ok(()),
-            Err(WriteError::Conflict) => Err(Stop::Again),
-            Err(WriteError::Refused(error)) => Err(Stop::Error(error)),
-        }
+        taken(self.engine.define(view.catalog.version(), edits.to_vec()).await)
     }
 
     async fn create_table_as(&mut self, create: CreateTableAs, guard: &Guard) -> Executed {
@@ -286,23 +275,19 @@ impl Session {
         // The rows are those from before the table is there.
         let reader = self.reader(guard);
         let batches = reader.collect(&query.plan, Vec::new()).await?;
-        let autocommit = !self.transaction.is_active();
-        self.define_edits(&create.define.edits).await?;
-        self.notices.extend(create.define.notices);
         let outcome = change::fill(&Arc::new(table), &batches)?;
-        let tag = outcome.tag.clone();
-        if autocommit {
-            match self.write(&outcome).await {
-                Ok(()) => {}
-                Err(Stop::Error(error)) => return Err(Stop::Error(error)),
-                Err(Stop::Again) => return Err(Stop::Error(conflict())),
-            }
-        } else {
+        let edits = create.define.edits;
+        if self.transaction.is_active() {
+            self.transaction.define(&reader.view, &edits)?;
             for change in &outcome.changes {
                 self.transaction.absorb(&change.table, change.truncate, &change.rows);
             }
+        } else {
+            let base = reader.view.catalog.version();
+            taken(self.engine.define_and_write(base, edits, table_changes(&outcome)).await)?;
         }
-        command(tag)
+        self.notices.extend(create.define.notices);
+        command(outcome.tag)
     }
 
     fn begin(&mut self, begin: Begin) -> Executed {
@@ -368,13 +353,11 @@ impl Session {
     pub(super) async fn commit(&mut self) -> SqlResult<()> {
         let sync = self.waits_for_disk();
         let work = self.transaction.finish();
-        let mut result = Ok(());
-        if !work.edits.is_empty() {
-            result = self.engine.define(work.base, work.edits).await.map(|_| ());
-        }
-        if result.is_ok() && !work.changes.is_empty() {
-            result = self.engine.write(Write { changes: work.changes, sync }).await.map(|_| ());
-        }
+        let result = match (work.edits.is_empty(), work.changes.is_empty()) {
+            (true, true) => Ok(()),
+            (true, false) => self.engine.write(Write { changes: work.changes, sync }).await.map(drop),
+            (false, _) => self.engine.define_and_write(work.base, work.edits, work.changes).await.map(drop),
+        };
         self.settings().end(result.is_ok());
         self.close_cursors_of_transaction(result.is_ok());
         result.map_err(|error| match error {
@@ -433,6 +416,25 @@ impl Session {
 
     pub(super) fn warn(&mut self, code: &'static str, message: &str) {
         self.notices.push(Notice { severity: Severity::Warning, code, ..Notice::warning(message) });
+    }
+}
+
+/// What a statement changes, as the engine takes it.
+fn table_changes(outcome: &Outcome) -> Vec<TableChange> {
+    let changes = outcome.changes.iter().map(|change| TableChange {
+        table: change.table.id,
+        truncate: change.truncate,
+        rows: change.rows.clone(),
+    });
+    changes.filter(|change| change.truncate || !change.rows.is_empty()).collect()
+}
+
+/// Whether the engine has taken a change; if others got in its way, the statement is run again.
+fn taken(result: Result<Step, WriteError>) -> Result<(), Stop> {
+    match result {
+        Ok(_) => Ok(()),
+        Err(WriteError::Conflict) => Err(Stop::Again),
+        Err(WriteError::Refused(error)) => Err(Stop::Error(error)),
     }
 }
 

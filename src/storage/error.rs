@@ -39,7 +39,7 @@ impl From<StorageError> for SqlError {
         let message = error.to_string();
         match error {
             _ if error.is_full() => SqlError::new(SqlState::DISK_FULL, message)
-                .hint("free space on the file system of the data directory, then start headwater again"),
+                .hint("free space on the file system of the data directory, then try again"),
             StorageError::Io { kind: io::ErrorKind::WouldBlock, .. } => SqlError::new(SqlState::OBJECT_IN_USE, message)
                 .hint("stop the other process, or choose another directory with --data-dir"),
             StorageError::Io { .. } => SqlError::new(SqlState::IO_ERROR, message),

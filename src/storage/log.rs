@@ -20,9 +20,12 @@
 //! single copy can decide: damage to the very last records after a crash. A clean stop ([`Log::close`]) leaves a mark
 //! behind them, and then that case is damage too.
 //!
-//! After a failed write or sync nobody knows what the disk holds, so the log is poisoned: every later call fails with
-//! the first error, and the truth is found by opening it again. Opening writes what may be in memory only (the records
-//! after the last `synced`) into a new segment before anything builds on it.
+//! After a failed sync nobody knows what the disk holds, so the log is poisoned: every later call fails with the first
+//! error, and the truth is found by opening it again; so it is after a failed write. Opening writes what may be in
+//! memory only (the records after the last `synced`) into a new segment before anything builds on it.
+//!
+//! A write for which there was no room is another matter: what it left behind is cut off, the records of the failed
+//! call are gone, and the log takes the next ones as soon as there is room.
 
 use std::sync::Arc;
 
@@ -55,9 +58,13 @@ pub struct Log {
     /// Records that the file does not have yet.
     buffer: Vec<u8>,
     position: u64,
+    /// Every record before this is in the file; behind it a write for which there was no room may have left a part.
+    written: u64,
     synced: u64,
     segment_bytes: u64,
     poison: Option<StorageError>,
+    /// Set by a write for which there was no room, until what it left behind is cut off.
+    full: Option<StorageError>,
 }
 
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -98,14 +105,24 @@ impl Log {
         let end = read_segments(&*disk, dir, &mut segments, from.0, &mut records)?;
         let last = *segments.last().expect("a log has a segment");
         let file = disk.open_append(&segment_path(dir, last))?;
-        let (position, synced) = (end, end);
-        let buffer = Vec::new();
-        let log =
-            Log { disk, dir: dir.to_string(), segments, file, buffer, position, synced, segment_bytes, poison: None };
+        let log = Log {
+            disk,
+            dir: dir.to_string(),
+            segments,
+            file,
+            buffer: Vec::new(),
+            position: end,
+            written: end,
+            synced: end,
+            segment_bytes,
+            poison: None,
+            full: None,
+        };
         Ok((log, records))
     }
 
-    /// Adds a record and returns the place after it. It is durable after the next [`Log::sync`].
+    /// Adds a record and returns the place after it. It is durable after the next [`Log::sync`]. If that or
+    /// [`Log::flush`] finds no room, all records since the last flush are gone.
     pub fn append(&mut self, bytes: &[u8]) -> Result<LogPosition, StorageError> {
         self.sound()?;
         let length = u32::try_from(bytes.len()).ok().filter(|length| *length < MARK);
@@ -160,13 +177,31 @@ impl Log {
         self.remember(result)
     }
 
-    fn sound(&self) -> Result<(), StorageError> {
-        self.poison.clone().map_or(Ok(()), Err)
+    fn sound(&mut self) -> Result<(), StorageError> {
+        match &self.poison {
+            Some(error) => Err(error.clone()),
+            None => self.cut_unwritten(),
+        }
+    }
+
+    /// After a write for which there was no room: back to the last record that is in the file. This needs no room.
+    fn cut_unwritten(&mut self) -> Result<(), StorageError> {
+        let Some(error) = &self.full else { return Ok(()) };
+        let end = HEADER as u64 + (self.written - self.start());
+        if self.file.truncate(end).is_err() {
+            return Err(error.clone());
+        }
+        self.buffer.clear();
+        self.position = self.written;
+        self.full = None;
+        Ok(())
     }
 
     fn remember<T>(&mut self, result: Result<T, StorageError>) -> Result<T, StorageError> {
-        if let Err(error) = &result {
-            self.poison = Some(error.clone());
+        match &result {
+            Err(error) if error.is_full() && self.poison.is_none() => self.full = Some(error.clone()),
+            Err(error) if self.poison.is_none() => self.poison = Some(error.clone()),
+            Err(_) | Ok(_) => {}
         }
         result
     }
@@ -207,13 +242,16 @@ impl Log {
             self.file.append(&self.buffer)?;
             self.buffer.clear();
         }
+        self.written = self.position;
         Ok(())
     }
 
     fn write_and_sync(&mut self) -> Result<(), StorageError> {
         self.write_buffer()?;
         if self.synced < self.position {
-            self.file.sync()?;
+            let synced = self.file.sync().map_err(StorageError::from);
+            // Whatever the reason, the bytes may be gone although reading shows them.
+            synced.inspect_err(|error| self.poison = Some(error.clone()))?;
             self.synced = self.position;
         }
         Ok(())

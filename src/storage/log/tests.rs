@@ -162,6 +162,50 @@ fn after_the_first_failure_every_call_fails_with_it() {
     assert_eq!(log.close(), Err(first));
 }
 
+/// Writes records, of which those that a full disk refused are left out; returns those that were synced.
+fn live_through_a_full_disk(disk: &FaultyDisk, n: u64, heal_after: u64) -> Option<Vec<Vec<u8>>> {
+    let (mut log, records) = Log::open_with_segments(Arc::new(disk.clone()), "log", LogPosition(0), 300).ok()?;
+    assert!(records.is_empty());
+    disk.fail_at_call(n, ErrorKind::StorageFull, Repeat::Forever);
+    let (mut kept, mut refused) = (Vec::new(), 0);
+    for number in 0..20 {
+        let bytes = payload(number);
+        match log.append(&bytes).and_then(|_| log.flush()) {
+            Ok(()) => kept.push(bytes),
+            Err(error) => {
+                assert!(error.is_full(), "{error}");
+                refused += 1;
+                if refused == heal_after {
+                    disk.heal();
+                }
+                continue;
+            }
+        }
+        // A sync that fails leaves the log poisoned, whatever the reason.
+        log.sync().ok()?;
+    }
+    Some(kept)
+}
+
+#[test]
+fn a_full_disk_refuses_records_until_there_is_room_and_spoils_none() {
+    let mut survived = 0;
+    for n in 1..60 {
+        for heal_after in [1, 3] {
+            let disk = FaultyDisk::new(n);
+            let Some(kept) = live_through_a_full_disk(&disk, n, heal_after) else { continue };
+            for loss in Loss::ALL {
+                let (_, found) =
+                    Log::open(Arc::new(disk.after_crash(loss)), "log", LogPosition(0)).expect("it is sound");
+                let found: Vec<Vec<u8>> = found.iter().map(|record| record.bytes.to_vec()).collect();
+                assert_eq!(found, kept, "call {n} finds no room, {heal_after} refused, {loss:?}");
+            }
+            survived += usize::from(kept.len() < 20);
+        }
+    }
+    assert!(survived > 20, "most writes of the log are tried again, {survived} were");
+}
+
 /// A log of a few segments, cleanly closed: the disk and the positions after each record.
 fn closed_log() -> (FaultyDisk, Vec<u64>) {
     let disk = FaultyDisk::new(3);
