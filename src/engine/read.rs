@@ -76,7 +76,7 @@ impl Engine {
         read: Read,
     ) -> SqlResult<(SchemaRef, BoxStream<'static, SqlResult<RecordBatch>>)> {
         let reads = relations_read(plan, &read.published);
-        check_errors(&reads, &read.published)?;
+        check_errors(plan, &reads, &read.published)?;
         let context = RunContext {
             statement: read.context.clone(),
             memory: Some(self.0.memory.clone()),
@@ -135,17 +135,24 @@ impl Engine {
 }
 
 /// Reading a relation raises the first of its live error rows; removing the bad input heals it.
-fn check_errors(reads: &HashSet<RelationId>, published: &Published) -> SqlResult<()> {
-    for id in reads {
-        if let Some(error) = published.errors(*id).first() {
-            let error = SqlError::from(error.clone());
-            let name = published.catalog.get(*id).map_or("", |relation| relation.name.as_str());
-            let detail = format!("A row of materialized view \"{name}\" has no value because of this error.");
-            let hint = format!("Correct or delete the input row; \"{name}\" heals by itself.");
-            return Err(error.detail(detail).hint(hint));
-        }
+///
+/// A relation of which the plan's normal form needs nothing (`WHERE false`) is not read: a view over it has no error
+/// rows either.
+fn check_errors(plan: &LogicalPlan, reads: &HashSet<RelationId>, published: &Published) -> SqlResult<()> {
+    if first_error(reads, published).is_none() {
+        return Ok(());
     }
-    Ok(())
+    let needed = relations_read(&plan::normalize(plan.clone())?, published);
+    first_error(&needed, published).map_or(Ok(()), Err)
+}
+
+fn first_error(reads: &HashSet<RelationId>, published: &Published) -> Option<SqlError> {
+    let erring = reads.iter().filter_map(|id| Some((*id, published.errors(*id).first()?.clone())));
+    let (id, error) = erring.min_by_key(|(id, _)| *id)?;
+    let name = published.catalog.get(id).map_or("", |relation| relation.name.as_str());
+    let detail = format!("A row of materialized view \"{name}\" has no value because of this error.");
+    let hint = format!("Correct or delete the input row; \"{name}\" heals by itself.");
+    Some(SqlError::from(error).detail(detail).hint(hint))
 }
 
 fn relations_read(plan: &LogicalPlan, published: &Published) -> HashSet<RelationId> {
