@@ -74,7 +74,8 @@ impl Lowering<'_> {
             LogicalPlan::Repartition(repartition) => self.stream(&repartition.input),
             LogicalPlan::Subquery(subquery) => self.stream(&subquery.subquery),
             LogicalPlan::Values(_) | LogicalPlan::EmptyRelation(_) => self.recompute(plan),
-            LogicalPlan::Unnest(_) | LogicalPlan::RecursiveQuery(_) | LogicalPlan::Extension(_) => self.recompute(plan),
+            LogicalPlan::Unnest(unnest) => self.unnest(plan, unnest),
+            LogicalPlan::RecursiveQuery(_) | LogicalPlan::Extension(_) => self.recompute(plan),
             LogicalPlan::Explain(_)
             | LogicalPlan::Analyze(_)
             | LogicalPlan::DescribeTable(_)

@@ -13,6 +13,7 @@ mod stream;
 mod subquery;
 mod table;
 mod ties;
+mod unnest;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::TableReference;

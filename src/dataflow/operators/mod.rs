@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | [`FilterProject`] | `new(Option<Predicate>, Option<Scalars>)`, `filter(..)`, `project(..)` | local |
 //! | [`Union`] | `new(schema)`; any number of inputs | local |
+//! | [`Unnest`] | `new(Vec<(input column, is it a list)>, schema)` | local |
 //! | [`Aggregate`] | `new(key, Vec<AggregateCall>, &input schema, schema)`; calls from `functions::aggregate::find` | `ByKey(key)` |
 //! | [`Distinct`] | `new(schema)` | `ByKey` of all columns |
 //! | [`Join`] | `new(JoinOn, &left schema, &right schema, schema)` | `ByKey(on.left)`, `ByKey(on.right)` |
@@ -28,6 +29,7 @@ mod outer_join;
 mod recompute;
 mod semi_join;
 mod union;
+mod unnest;
 
 use std::sync::Arc;
 
@@ -43,6 +45,7 @@ pub use outer_join::{OuterJoin, OuterKind};
 pub use recompute::{Compute, Recompute};
 pub use semi_join::{SemiJoin, SemiKind};
 pub use union::Union;
+pub use unnest::Unnest;
 
 use super::operator::StatePart;
 use crate::state::{Arrangement, Run};

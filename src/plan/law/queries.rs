@@ -19,6 +19,12 @@ fn common_shapes_are_not_recomputed() {
         "SELECT a FROM t WHERE b > (SELECT avg(c) FROM u WHERE u.a = t.a)",
         "SELECT a FROM t INTERSECT SELECT a FROM u",
     ];
+    let linear = [
+        "SELECT a, unnest(make_array(a, b)) AS y FROM t",
+        "SELECT s, hw_tumble(ts, INTERVAL '1 minute', INTERVAL '0 minutes') AS y FROM t",
+        "SELECT s, unnest(hw_hop(ts, INTERVAL '1 minute', INTERVAL '5 minutes', INTERVAL '0 minutes')) AS y FROM t",
+    ];
+    linear.iter().for_each(|sql| assert_eq!(class(sql), crate::dataflow::Class::Linear, "{sql}"));
     keyed.iter().for_each(|sql| assert_eq!(class(sql), crate::dataflow::Class::Keyed, "{sql}"));
     let by_key = [
         "SELECT a, b, rank() OVER (PARTITION BY a ORDER BY b) AS r FROM t",
@@ -173,6 +179,9 @@ fn plan_law_of_recursion_time_and_the_rest() {
     check_all(&[
         "WITH RECURSIVE r AS (SELECT k, v FROM w WHERE k = 0 UNION SELECT w.k, w.v FROM w JOIN r ON w.k = r.v) SELECT * FROM r",
         "SELECT a, unnest(make_array(a, b)) AS y FROM t",
+        "SELECT s, unnest(CASE WHEN b > 1 THEN make_array(a, b) END) AS y, unnest(make_array(s)) AS z FROM t",
+        "SELECT s, unnest(hw_hop(ts, INTERVAL '20 seconds', INTERVAL '50 seconds', INTERVAL '3 seconds')) AS y FROM t",
+        "SELECT a, hw_session_end(ts, INTERVAL '1 minute') OVER (PARTITION BY a ORDER BY ts) AS y FROM t WHERE ts IS NOT NULL",
         "SELECT * FROM generate_series(1, 3) AS g(i)",
         "SELECT t.a, g.i FROM t JOIN generate_series(1, 3) AS g(i) ON t.a = g.i",
         "SELECT s, n, row_number() OVER (ORDER BY n DESC, s) AS place FROM (SELECT s, count(*) AS n FROM t GROUP BY s) AS q",
