@@ -51,6 +51,12 @@ pub fn register_all(registry: &mut dyn FunctionRegistry) -> Result<()> {
     for function in super::scalar::json_functions().into_iter().chain(super::typing::pending_functions()) {
         registry.register_udf(function)?;
     }
+    for function in super::scalar::window_functions() {
+        registry.register_udf(function)?;
+    }
+    for function in super::session::session_functions() {
+        registry.register_udwf(function)?;
+    }
     registry.register_expr_planner(Arc::new(super::typing::Operators))?;
     for function in super::aggregate::kept_aggregates() {
         registry.register_udaf(Arc::new(function))?;

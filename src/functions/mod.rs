@@ -7,6 +7,7 @@ mod context;
 pub mod errors;
 mod one_row;
 mod scalar;
+mod session;
 mod system;
 pub mod text;
 mod typing;

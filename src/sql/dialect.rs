@@ -1,11 +1,15 @@
-//! PostgreSQL's dialect as sqlparser has it, but for what it gets wrong: how far `IS DISTINCT FROM` reaches.
+//! PostgreSQL's dialect as sqlparser has it, but for what it gets wrong (how far `IS DISTINCT FROM` reaches), and with
+//! the arguments of table functions of windows.
 
 use std::any::TypeId;
 
-use sqlparser::ast::Expr;
+use sqlparser::ast::{BinaryOperator, Expr, Ident};
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::Token;
+
+use super::windows::{PARTITION_BY, TABLE};
 
 /// The dialect of every statement.
 #[derive(Debug)]
@@ -39,6 +43,25 @@ impl Dialect for Headwater {
             false => Expr::IsDistinctFrom(left, Box::new(right)),
             true => Expr::IsNotDistinctFrom(left, Box::new(right)),
         }))
+    }
+
+    /// `TABLE t`, `TABLE t PARTITION BY k` and `PARTITION BY k` as arguments of table functions.
+    fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        let keyword = match &parser.peek_token_ref().token {
+            Token::Word(word) => word.keyword,
+            _ => return None,
+        };
+        match keyword {
+            Keyword::TABLE if matches!(parser.peek_nth_token_ref(1).token, Token::Word(_)) => {
+                parser.next_token();
+                Some(table_argument(parser))
+            }
+            Keyword::PARTITION if parser.parse_keywords(&[Keyword::PARTITION, Keyword::BY]) => {
+                let prefix = Ident::new(PARTITION_BY);
+                Some(parser.parse_expr().map(|key| Expr::Prefixed { prefix, value: Box::new(key) }))
+            }
+            _ => None,
+        }
     }
 
     as_postgresql! {
@@ -81,4 +104,19 @@ impl Dialect for Headwater {
         supports_xml_expressions() -> bool;
         supports_comment_optimizer_hint() -> bool;
     }
+}
+
+/// What follows TABLE.
+fn table_argument(parser: &mut Parser) -> Result<Expr, ParserError> {
+    let mut parts: Vec<Ident> =
+        parser.parse_object_name(false)?.0.iter().filter_map(|part| part.as_ident().cloned()).collect();
+    let mut value = match parts.len() {
+        1 => Expr::Identifier(parts.remove(0)),
+        _ => Expr::CompoundIdentifier(parts),
+    };
+    if parser.parse_keywords(&[Keyword::PARTITION, Keyword::BY]) {
+        let (left, op) = (Box::new(value), BinaryOperator::Custom(PARTITION_BY.to_string()));
+        value = Expr::BinaryOp { left, op, right: Box::new(parser.parse_expr()?) };
+    }
+    Ok(Expr::Prefixed { prefix: Ident::new(TABLE), value: Box::new(value) })
 }

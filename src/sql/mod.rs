@@ -37,6 +37,7 @@ mod types;
 #[cfg(test)]
 mod value_tests;
 mod volatile;
+mod windows;
 
 pub use bind::{BindContext, Nowhere, Outside, bind};
 pub use params::{parameter_types, substitute};

@@ -17,6 +17,7 @@ use super::grammar::fold;
 use super::names::name_columns;
 use super::place::Places;
 use super::system::system_relation;
+use super::windows::{Input, window_call};
 use crate::catalog::{DATABASE, Relation, nearest};
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::functions::function_names;
@@ -124,6 +125,18 @@ impl<'a> Resolver<'a> {
     fn factor(&mut self, factor: &mut TableFactor) -> SqlResult<()> {
         if let TableFactor::Table { name, alias, args: None, .. } = factor {
             return self.table(name, alias);
+        }
+        if let Some(mut windows) = window_call(factor).map_err(|(span, error)| self.place(span, error))? {
+            *factor = match self.purpose {
+                Purpose::Plan { .. } => windows.into_query(),
+                Purpose::Text => {
+                    if let Input::Table { name, alias } = &mut windows.input {
+                        self.table(name, alias)?;
+                    }
+                    windows.into_factor()
+                }
+            };
+            return Ok(());
         }
         if self.purpose != Purpose::Text
             && let Some(derived) = function_as_query(factor)?
@@ -273,7 +286,7 @@ fn full_name(schema: &str, bare: &str, purpose: Purpose) -> ObjectName {
     })
 }
 
-fn plain_alias(name: &str) -> TableAlias {
+pub(super) fn plain_alias(name: &str) -> TableAlias {
     let name = match crate::catalog::quote_name(name) == name {
         true => Ident::new(name),
         false => Ident::with_quote('"', name),
@@ -344,11 +357,11 @@ fn mark_multiset_operations(body: &mut SetExpr) {
     *body = SetExpr::Select(Box::new(select(vec![star], vec![derived])));
 }
 
-fn derived(lateral: bool, query: Query, alias: TableAlias) -> TableFactor {
+pub(super) fn derived(lateral: bool, query: Query, alias: TableAlias) -> TableFactor {
     TableFactor::Derived { lateral, subquery: Box::new(query), alias: Some(alias), sample: None }
 }
 
-fn query(body: SetExpr) -> Query {
+pub(super) fn query(body: SetExpr) -> Query {
     Query {
         with: None,
         body: Box::new(body),
@@ -363,7 +376,7 @@ fn query(body: SetExpr) -> Query {
     }
 }
 
-fn select(projection: Vec<SelectItem>, from: Vec<TableFactor>) -> Select {
+pub(super) fn select(projection: Vec<SelectItem>, from: Vec<TableFactor>) -> Select {
     Select {
         select_token: AttachedToken::empty(),
         optimizer_hints: Vec::new(),

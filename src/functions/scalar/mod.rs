@@ -9,6 +9,7 @@ mod json;
 mod number;
 mod template;
 mod template_call;
+mod windows;
 
 pub use arithmetic::{Arithmetic, Number, Operation};
 pub use calendar::{AtTimeZone, DatePart, IntervalFunction, IntervalRule};
@@ -18,6 +19,8 @@ pub use interval::{TimeOperation, TimeShape};
 pub use json::{JsonCall, JsonOperator, json_functions};
 pub use number::{NumberFunction, Rounding};
 pub use template_call::{FromEpoch, Template, TemplateCall};
+pub use windows::window_functions;
+pub(super) use windows::{span_micros, window_time};
 
 use std::sync::Arc;
 
