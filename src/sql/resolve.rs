@@ -126,7 +126,8 @@ impl<'a> Resolver<'a> {
         if let TableFactor::Table { name, alias, args: None, .. } = factor {
             return self.table(name, alias);
         }
-        if let Some(mut windows) = window_call(factor).map_err(|(span, error)| self.place(span, error))? {
+        if let Some((span, windows)) = window_call(factor) {
+            let mut windows = windows.map_err(|error| self.place(span, error))?;
             *factor = match self.purpose {
                 Purpose::Plan { .. } => windows.into_query(),
                 Purpose::Text => {

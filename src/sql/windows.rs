@@ -42,21 +42,19 @@ pub(super) enum Input {
     Query(Box<Query>),
 }
 
-/// The call that a factor of FROM is, and where its name stands if it is one that is written wrong.
-pub(super) fn window_call(factor: &TableFactor) -> Result<Option<WindowCall>, (Span, SqlError)> {
+/// The call that a factor of FROM is, if it is one, and where its name stands.
+pub(super) fn window_call(factor: &TableFactor) -> Option<(Span, SqlResult<WindowCall>)> {
     let (name, arguments, alias) = match factor {
         TableFactor::Table { name, args: Some(args), alias, .. } => (name, &args.args, alias),
         TableFactor::Function { name, args, alias, lateral: false, .. } => (name, args, alias),
         TableFactor::TableFunction { expr: Expr::Function(function), alias } => match &function.args {
             FunctionArguments::List(list) => (&function.name, &list.args, alias),
-            _ => return Ok(None),
+            _ => return None,
         },
-        _ => return Ok(None),
+        _ => return None,
     };
-    let Some(kind) = name.0.last().and_then(|part| part.as_ident()).and_then(|ident| Kind::of(&fold(ident))) else {
-        return Ok(None);
-    };
-    read(kind, arguments, alias.clone()).map(Some).map_err(|error| (name.span(), error))
+    let kind = Kind::of(&fold(name.0.last()?.as_ident()?))?;
+    Some((name.span(), read(kind, arguments, alias.clone())))
 }
 
 impl Kind {
