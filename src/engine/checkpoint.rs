@@ -5,14 +5,13 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::counters::Counters;
-use super::event::{Event, Events};
 use super::record::Position;
 use super::run::Core;
 use crate::catalog::Catalog;
@@ -65,7 +64,8 @@ pub(super) struct Checkpoints {
     pub log: [LogPosition; 2],
     /// Run files that the newest manifest names.
     pub named: HashSet<String>,
-    pub running: bool,
+    /// The thread that writes one.
+    pub running: Option<JoinHandle<Outcome>>,
     /// The step of the newest checkpoint, or of the one that is being written.
     pub at: Step,
     /// No checkpoint is begun before this moment.
@@ -96,14 +96,27 @@ impl Core {
         let grown = self.log.bytes_since(self.checkpoints.log[1]) >= self.config.checkpoint_bytes
             || self.at.step.0 - self.checkpoints.at.0 >= STEPS_MAX;
         let pauses = || self.checkpoints.not_before.is_some_and(|moment| Instant::now() < moment);
-        if !grown || self.checkpoints.running || self.failed.borrow().is_some() || pauses() {
+        if !grown || self.checkpoints.running.is_some() || self.failed.borrow().is_some() || pauses() {
             return;
         }
         let Ok(job) = self.prepare_checkpoint() else { return };
-        self.checkpoints.running = true;
-        let events = self.events.clone();
-        let body = move || report(&events, job.write());
-        thread::Builder::new().name("checkpoint".to_string()).spawn(body).expect("the system can start a thread");
+        let writer = thread::Builder::new().name("checkpoint".to_string()).spawn(|| job.write());
+        self.checkpoints.running = Some(writer.expect("the system can start a thread"));
+    }
+
+    /// Takes note of a checkpoint that has been written meanwhile.
+    pub(super) fn end_checkpoint(&mut self) {
+        if self.checkpoints.running.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.await_checkpoint();
+        }
+    }
+
+    fn await_checkpoint(&mut self) {
+        let Some(writer) = self.checkpoints.running.take() else { return };
+        match writer.join() {
+            Ok(outcome) => self.checkpointed(outcome),
+            Err(_) => tracing::warn!("checkpoint {} was not finished, the log is kept", self.checkpoints.number),
+        }
     }
 
     /// Writes a checkpoint and waits for it.
@@ -111,6 +124,8 @@ impl Core {
         if let Some(error) = self.failed.borrow().clone() {
             return Err(error);
         }
+        // Two writers at once would take each other's files for left over.
+        self.await_checkpoint();
         let outcome = self.prepare_checkpoint()?.write();
         let result = outcome.result.as_ref().map(|_| ()).map_err(Clone::clone);
         self.checkpointed(outcome);
@@ -161,8 +176,7 @@ impl Core {
     }
 
     /// A checkpoint was written, or failed: then the log is simply not cut.
-    pub(super) fn checkpointed(&mut self, outcome: Outcome) {
-        self.checkpoints.running = false;
+    fn checkpointed(&mut self, outcome: Outcome) {
         let pause = if outcome.result.is_ok() { PAUSE.0.max(outcome.took * PAUSE_FACTOR) } else { PAUSE.1 };
         self.checkpoints.not_before = Some(Instant::now() + pause);
         let named = match outcome.result {
@@ -226,9 +240,4 @@ fn merged(parts: Vec<SavedPart>) -> Vec<SavedPart> {
     let mut all: Vec<SavedPart> = places.into_values().collect();
     all.sort_by_key(|part| (part.relation, part.place));
     all
-}
-
-fn report(events: &Events, outcome: Outcome) {
-    // The engine may have stopped meanwhile.
-    let _ = events.blocking_send(Event::Checkpointed(outcome));
 }

@@ -107,11 +107,14 @@ impl Core {
             if is_new && relation.connector().is_some() && relation.kind != RelationKind::Sink {
                 check_source(relation, &self.config)?;
             }
-            if let Some(install) = self.install_of(relation, &after)? {
-                commands.push(Command::Install(Arc::new(install)));
+            if let Some(graph) = self.graph_for(relation, &after)? {
+                let start = self.hydration(&graph)?;
+                commands.push(Command::Install(Arc::new(self.install(relation, graph, start))));
             }
-            if relation.kind == RelationKind::Sink {
-                self.open_sink(relation, is_new)?;
+            if relation.kind == RelationKind::Sink && is_new {
+                self.open_new_sink(relation)?;
+            } else if relation.kind == RelationKind::Sink {
+                self.reopen_sink(relation);
             }
         }
         Ok(commands)
@@ -139,26 +142,23 @@ impl Core {
         (!installed.is_empty()).then_some(Command::Drop(installed))
     }
 
-    /// The dataflow of a relation, to be filled from what it reads. `None` for relations without one.
-    pub(super) fn install_of(&mut self, relation: &Relation, catalog: &Catalog) -> SqlResult<Option<Install>> {
-        let graph = match relation.kind {
-            RelationKind::View | RelationKind::Index => return Ok(None),
-            RelationKind::Table => feed(relation, relation.append_only),
-            RelationKind::Source => feed(relation, relation.primary_key.is_empty()),
+    /// The dataflow of a relation. `None` for relations without one.
+    pub(super) fn graph_for(&self, relation: &Relation, catalog: &Catalog) -> SqlResult<Option<Graph>> {
+        Ok(match relation.kind {
+            RelationKind::View | RelationKind::Index => None,
+            RelationKind::Table => Some(feed(relation, relation.append_only)),
+            RelationKind::Source => Some(feed(relation, relation.primary_key.is_empty())),
             RelationKind::MaterializedView | RelationKind::Sink => {
                 let query = sql::bind_definition(relation, catalog)?;
-                self.graph_of(&query.plan, catalog)?
+                Some(self.graph_of(&query.plan, catalog)?)
             }
-        };
-        let start = self.hydration(&graph)?;
+        })
+    }
+
+    /// What the workers need for a relation's dataflow.
+    pub(super) fn install(&mut self, relation: &Relation, graph: Graph, start: Start) -> Install {
         self.flows.insert(relation.id, flow_of(&graph));
-        Ok(Some(Install {
-            relation: relation.id,
-            graph,
-            keep: relation.kind.is_kept(),
-            key: relation.arrangement_key(),
-            start,
-        }))
+        Install { relation: relation.id, graph, keep: relation.kind.is_kept(), key: relation.arrangement_key(), start }
     }
 
     fn graph_of(&self, query: &LogicalPlan, catalog: &Catalog) -> SqlResult<Graph> {
@@ -167,7 +167,7 @@ impl Core {
     }
 
     /// What a new dataflow is filled with: kept relations by the workers themselves, sources by reading them again.
-    fn hydration(&self, graph: &Graph) -> SqlResult<Start> {
+    pub(super) fn hydration(&self, graph: &Graph) -> SqlResult<Start> {
         let mut rows = HashMap::new();
         for id in graph.relations() {
             let is_source = self.catalog.get(id).is_some_and(|relation| relation.kind == RelationKind::Source);
@@ -230,16 +230,19 @@ impl Core {
         Ok(snapshot)
     }
 
-    pub(super) fn unsubscribe(&mut self, subscriber: u64) {
-        if let Some(relation) = self.outlets.unsubscribe(subscriber)
-            && self.temporary.contains(&relation)
-            && !self.outlets.is_followed(relation)
-        {
-            self.temporary.retain(|id| *id != relation);
-            self.flows.remove(&relation);
-            drop(self.outlets.drop_relation(relation));
-            self.workers.send(&Command::Drop(vec![relation]));
+    /// Drops the dataflows of queries whose last subscriber has gone.
+    pub(super) fn drop_unfollowed(&mut self) {
+        let (kept, dropped): (Vec<RelationId>, Vec<RelationId>) =
+            self.temporary.iter().partition(|id| self.outlets.is_followed(**id));
+        if dropped.is_empty() {
+            return;
         }
+        self.temporary = kept;
+        for id in &dropped {
+            self.flows.remove(id);
+            drop(self.outlets.drop_relation(*id));
+        }
+        self.workers.send(&Command::Drop(dropped));
         self.count_subscribers();
     }
 }
@@ -260,7 +263,7 @@ fn flow_of(graph: &Graph) -> Flow {
 }
 
 /// Changes whenever the state that a graph's operators keep may mean something else.
-fn fingerprint(graph: &Graph) -> u64 {
+pub(super) fn fingerprint(graph: &Graph) -> u64 {
     let mut text = String::new();
     for node in &graph.nodes {
         let what = match &node.kind {

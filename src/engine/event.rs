@@ -94,13 +94,6 @@ pub(super) enum Event {
     Checkpoint {
         reply: oneshot::Sender<SqlResult<()>>,
     },
-    /// The thread that writes checkpoints has finished one.
-    Checkpointed(super::checkpoint::Outcome),
-    /// A sink cannot go on by itself.
-    SinkFailed {
-        sink: RelationId,
-        error: SqlError,
-    },
     Stop {
         reply: oneshot::Sender<SqlResult<()>>,
     },

@@ -64,7 +64,7 @@ fn too_slow() -> SqlError {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        // If the queue is full or the engine gone, the engine notices the closed receiver by itself.
+        // If the queue is full, the engine finds the receiver closed with the next change.
         let _ = self.events.try_send(Event::Unsubscribe(self.id));
     }
 }
@@ -107,12 +107,8 @@ impl Outlets {
         Subscription { schema, start, snapshot, receiver, overrun, id: self.last_id, events }
     }
 
-    /// Removes a subscriber; gives the relation that it followed.
-    pub fn unsubscribe(&mut self, id: u64) -> Option<RelationId> {
-        let found = self.subscribers.iter_mut().find(|(_, all)| all.iter().any(|one| one.id == id));
-        let (relation, all) = found?;
-        all.retain(|one| one.id != id);
-        Some(*relation)
+    pub fn unsubscribe(&mut self, id: u64) {
+        self.subscribers.values_mut().for_each(|all| all.retain(|one| one.id != id));
     }
 
     pub fn add_sink(&mut self, relation: RelationId, orders: mpsc::Sender<SinkOrder>, task: JoinHandle<()>) {

@@ -8,7 +8,7 @@
 //! them as a last column. A record is broken when its lengths do not add up, its header is no JSON of that form, or
 //! a blob does not decode under the relation's schema. The log around it has the checksum and the version.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
@@ -34,7 +34,7 @@ pub struct StepRecord {
     /// Where each source that moved in this step stands after it.
     pub positions: BTreeMap<RelationId, Position>,
     /// Sources whose rows of this step are not in `deltas`: replay reads them again, up to the new position.
-    pub reread: Vec<RelationId>,
+    pub reread: BTreeSet<RelationId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -46,8 +46,8 @@ struct Header {
     deltas: Vec<(RelationId, bool)>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     positions: BTreeMap<RelationId, Position>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    reread: Vec<RelationId>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    reread: BTreeSet<RelationId>,
 }
 
 impl StepRecord {
@@ -191,7 +191,7 @@ mod tests {
     fn record(deltas: Vec<(RelationId, Rows)>) -> StepRecord {
         let at = Moment { step: Step(7), now: 1_700_000_000_000_000 };
         let positions = BTreeMap::from([(RelationId(3), serde_json::json!({"line": 12}))]);
-        StepRecord { at, edits: Vec::new(), deltas, positions, reread: vec![RelationId(3)] }
+        StepRecord { at, edits: Vec::new(), deltas, positions, reread: BTreeSet::from([RelationId(3)]) }
     }
 
     #[test]

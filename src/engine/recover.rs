@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::checkpoint::{Checkpoints, MANIFEST_FORMAT, Manifest, PartFiles};
 use super::counters::Counters;
+use super::define::fingerprint;
 use super::event::Events;
 use super::handle::EngineConfig;
 use super::ingest::Readers;
@@ -39,7 +40,7 @@ pub(super) fn open(config: &EngineConfig, disk: Arc<dyn Disk>, events: Events) -
         number,
         log: [from, from],
         named: HashSet::new(),
-        running: false,
+        running: None,
         at: newest.as_ref().map_or(Step(0), |(_, manifest)| manifest.at.step),
         not_before: None,
     };
@@ -147,18 +148,16 @@ impl Core {
     ) -> SqlResult<()> {
         let catalog = self.catalog.clone();
         for relation in catalog.relations() {
-            let Some(mut install) = self.install_of(relation, &catalog)? else { continue };
-            let fits =
-                self.flows.get(&relation.id).map(|flow| flow.fingerprint) == fingerprints.get(&relation.id).copied();
+            let Some(graph) = self.graph_for(relation, &catalog)? else { continue };
+            let fits = fingerprints.get(&relation.id) == Some(&fingerprint(&graph));
             let saved = parts.remove(&relation.id).unwrap_or_default();
             // What was fed is nowhere else; there is nothing to fill it from anew.
             let is_fed = matches!(relation.kind, RelationKind::Table | RelationKind::Source);
-            if fits || is_fed {
-                install.start = Start::Restore(saved);
-            }
+            let start = if fits || is_fed { Start::Restore(saved) } else { self.hydration(&graph)? };
+            let install = self.install(relation, graph, start);
             self.workers.send(&Command::Install(Arc::new(install)));
             if relation.kind == RelationKind::Sink {
-                self.open_sink(relation, false)?;
+                self.reopen_sink(relation);
             }
         }
         // The checkpoint's own step once more, without rows, makes every worker report what it has restored.

@@ -1,6 +1,7 @@
 //! The loop: one thread that takes events in the order in which they came and turns them into steps.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::Receiver as Reports;
 use std::sync::{Arc, atomic::Ordering};
 use std::thread;
@@ -85,7 +86,12 @@ pub(super) fn spawn(mut core: Core, mut received: mpsc::Receiver<Event>) {
         core.start_ticking();
         // What this start had to take again, the next one need not.
         core.checkpoint_if_due();
-        let reply = core.serve(&mut received);
+        // A bug must end the process like a failed disk does, not leave it there without an engine.
+        let served = catch_unwind(AssertUnwindSafe(|| core.serve(&mut received)));
+        let reply = served.unwrap_or_else(|_| {
+            core.fail(SqlError::internal("the engine stopped; nothing is lost, the next start recovers"));
+            None
+        });
         received.close();
         let Core { runtime, workers, log, failed, checkpoints, .. } = core;
         workers.stop();
@@ -132,6 +138,8 @@ impl Core {
                 next = if gathered.rows < STEP_ROWS_MAX { received.try_recv().ok() } else { None };
             }
             self.settle(gathered);
+            self.drop_unfollowed();
+            self.end_checkpoint();
             if self.failed.borrow().is_some() {
                 return None;
             }
@@ -154,15 +162,16 @@ impl Core {
                 self.settle(std::mem::take(gathered));
                 let _ = reply.send(self.subscribe(what));
             }
-            Event::Unsubscribe(id) => self.unsubscribe(id),
+            Event::Unsubscribe(id) => {
+                self.outlets.unsubscribe(id);
+                self.count_subscribers();
+            }
             Event::SourceFailed { source, reader, error } => self.source_failed(source, reader, error),
             Event::Tick => gathered.inputs.tick |= self.flows.values().any(|flow| flow.uses_clock),
             Event::Checkpoint { reply } => {
                 self.settle(std::mem::take(gathered));
                 let _ = reply.send(self.checkpoint_and_wait());
             }
-            Event::Checkpointed(outcome) => self.checkpointed(outcome),
-            Event::SinkFailed { sink, error } => self.sink_failed(sink, &error),
             Event::Stop { reply } => return Some(reply),
         }
         None
@@ -209,7 +218,7 @@ impl Core {
             Err(error) => return self.source_failed(source.source, source.reader, error),
         };
         if self.readers.is_reread(source.source) {
-            gathered.inputs.reread.push(source.source);
+            gathered.inputs.reread.insert(source.source);
         }
         if !rows.is_empty() {
             gathered.inputs.add(source.source, rows);

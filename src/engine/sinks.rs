@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::event::{Event, Events, WriteError};
+use super::counters::Counters;
+use super::event::WriteError;
 use super::outlets::SinkOrder;
 use super::run::Core;
 use crate::catalog::Relation;
-use crate::connectors::{self, AllowedPaths, Sink, SinkSpec};
+use crate::connectors::{self, AllowedPaths, ConnectorError, Sink, SinkSpec};
 use crate::error::{SqlError, SqlResult};
-use crate::zset::{Delta, RelationId, Step};
+use crate::zset::{Delta, ErrorRows, RelationId, Rows, Step, consolidate};
 
 /// Steps that may wait for a sink before the engine does.
 const SINK_STEPS_MAX: usize = 64;
@@ -19,11 +21,24 @@ const SINK_STEPS_MAX: usize = 64;
 const FLUSH_BYTES: u64 = 16 << 20;
 
 impl Core {
-    /// Opens a sink and starts its task. Called when it is created, and for every sink at the start.
+    /// Opens a sink that is being created.
     ///
     /// # Errors
     /// The connector refuses the options or the place.
-    pub(super) fn open_sink(&mut self, relation: &Arc<Relation>, is_new: bool) -> SqlResult<()> {
+    pub(super) fn open_new_sink(&mut self, relation: &Arc<Relation>) -> SqlResult<()> {
+        let sink = self.connect(relation, true)?;
+        self.start_sink(relation, Ok(sink));
+        Ok(())
+    }
+
+    /// Opens a sink once more at the start. One that cannot be opened holds up nobody else: it shows why, and the log
+    /// keeps what it has to be given.
+    pub(super) fn reopen_sink(&mut self, relation: &Arc<Relation>) {
+        let sink = self.connect(relation, false);
+        self.start_sink(relation, sink);
+    }
+
+    fn connect(&self, relation: &Relation, is_new: bool) -> SqlResult<Box<dyn Sink>> {
         let spec = SinkSpec {
             name: relation.name.clone(),
             schema: relation.arrow_schema(),
@@ -33,11 +48,20 @@ impl Core {
             key: relation.primary_key.clone(),
             is_new,
         };
-        let sink = connectors::find(relation.connector().unwrap_or_default())?.open_sink(&spec)?;
+        connectors::find(relation.connector().unwrap_or_default())?.open_sink(&spec)
+    }
+
+    fn start_sink(&mut self, relation: &Relation, sink: SqlResult<Box<dyn Sink>>) {
         let (orders, received) = mpsc::channel(SINK_STEPS_MAX);
-        let task = self.runtime.spawn(run(relation.id, sink, received, self.events.clone()));
+        let report = Report { id: relation.id, name: relation.name.clone(), counters: self.counters.clone() };
+        let schema = relation.arrow_schema();
+        let task = self.runtime.spawn(async move {
+            match sink {
+                Ok(sink) => Writer::new(sink, schema, report).run(received).await,
+                Err(error) => refuse(error, received, &report).await,
+            }
+        });
         self.outlets.add_sink(relation.id, orders, task);
-        Ok(())
     }
 
     /// Answers a definition once the sinks that it has dropped have made final what they had.
@@ -60,51 +84,144 @@ impl Core {
             let _ = reply.send(result);
         });
     }
+}
 
-    /// A sink has failed: it shows why, and others go on.
-    pub(super) fn sink_failed(&mut self, sink: RelationId, error: &SqlError) {
-        let name = self.catalog.get(sink).map_or(String::new(), |relation| relation.name.clone());
-        tracing::warn!("sink \"{name}\": {error}");
-        self.counters.source(sink, |counters| counters.last_error = Some(error.message.clone()));
+/// Where a sink's troubles are shown.
+struct Report {
+    id: RelationId,
+    name: String,
+    counters: Arc<Counters>,
+}
+
+impl Report {
+    fn show(&self, error: &SqlError) {
+        tracing::warn!("sink \"{}\": {error}", self.name);
+        self.counters.source(self.id, |counters| counters.last_error = Some(error.message.clone()));
+    }
+
+    fn clear(&self) {
+        self.counters.source(self.id, |counters| counters.last_error = None);
     }
 }
 
-async fn run(id: RelationId, mut sink: Box<dyn Sink>, mut orders: mpsc::Receiver<SinkOrder>, events: Events) {
-    let mut broken: Option<SqlError> = None;
-    // When the oldest of what is written and not final yet has to become so.
-    let mut due: Option<Instant> = None;
-    loop {
-        due = (sink.pending_bytes() > 0 && broken.is_none())
-            .then(|| due.unwrap_or_else(|| Instant::now() + sink.flush_after()));
+/// Stands for a sink that could not be opened.
+async fn refuse(error: SqlError, mut orders: mpsc::Receiver<SinkOrder>, report: &Report) {
+    report.show(&error);
+    while let Some(order) = orders.recv().await {
+        if let SinkOrder::Flush(reply) = order {
+            let _ = reply.send(Err(error.clone()));
+        }
+    }
+}
 
-        let order = tokio::select! {
-            order = orders.recv() => order,
-            () = until(due) => {
-                broken = sink.flush().await.err().map(|failed| failed.error);
-                due = None;
-                report(&events, id, broken.as_ref()).await;
-                continue;
-            }
-        };
-        match order {
-            Some(SinkOrder::Step(step, delta)) if broken.is_none() => {
-                broken = write(&mut *sink, step, &delta).await.err();
-                report(&events, id, broken.as_ref()).await;
-            }
-            Some(SinkOrder::Step(..)) => {}
-            Some(SinkOrder::Flush(reply)) => {
-                due = None;
-                if broken.is_none() {
-                    broken = sink.flush().await.err().map(|failed| failed.error);
-                    report(&events, id, broken.as_ref()).await;
+/// A sink's task.
+struct Writer {
+    sink: Box<dyn Sink>,
+    schema: SchemaRef,
+    report: Report,
+    /// Why the outside does not take any more.
+    broken: Option<SqlError>,
+    /// Error rows that are live: while there are some the relation has no contents that could be sent on.
+    errors: ErrorRows,
+    /// What changed meanwhile.
+    held: Vec<Rows>,
+    /// When the oldest of what is written and not final yet has to become so.
+    due: Option<Instant>,
+}
+
+impl Writer {
+    fn new(sink: Box<dyn Sink>, schema: SchemaRef, report: Report) -> Self {
+        Self { sink, schema, report, broken: None, errors: ErrorRows::default(), held: Vec::new(), due: None }
+    }
+
+    /// Follows its orders until the sink is dropped, or the engine has stopped after a last flush.
+    async fn run(mut self, mut orders: mpsc::Receiver<SinkOrder>) {
+        loop {
+            self.set_due();
+            let order = tokio::select! {
+                order = orders.recv() => order,
+                () = until(self.due) => {
+                    self.flush().await;
+                    continue;
                 }
-                let _ = reply.send(broken.clone().map_or(Ok(()), Err));
+            };
+            match order {
+                Some(SinkOrder::Step(step, delta)) => self.take(step, delta).await,
+                Some(SinkOrder::Flush(reply)) => {
+                    self.flush().await;
+                    let _ = reply.send(self.settled());
+                }
+                None => break,
+            }
+        }
+        let _ = self.sink.close().await;
+    }
+
+    fn set_due(&mut self) {
+        let pending = self.sink.pending_bytes() > 0 && self.broken.is_none();
+        self.due = pending.then(|| self.due.unwrap_or_else(|| Instant::now() + self.sink.flush_after()));
+    }
+
+    async fn take(&mut self, step: Step, delta: Delta) {
+        if self.broken.is_some() {
+            return;
+        }
+        let erred = self.errors.first().is_some();
+        self.errors.add_all(&delta.errs);
+        match self.errors.first() {
+            Some(error) => {
+                self.held.push(delta.oks);
+                if !erred {
+                    self.report.show(&SqlError::from(error.clone()));
+                }
             }
             None => {
-                // The sink was dropped, or the engine has stopped after a last flush.
-                let _ = sink.close().await;
-                return;
+                let rows = match std::mem::take(&mut self.held) {
+                    held if held.is_empty() => delta.oks,
+                    held => self.healed(held, delta.oks),
+                };
+                let written = self.write(step, &rows).await;
+                self.note(written);
             }
+        }
+    }
+
+    /// The net change since the error came.
+    fn healed(&self, mut held: Vec<Rows>, last: Rows) -> Rows {
+        self.report.clear();
+        held.push(last);
+        consolidate(&Rows::concat(&self.schema, &held))
+    }
+
+    async fn write(&mut self, step: Step, rows: &Rows) -> Result<(), ConnectorError> {
+        self.sink.write(step, rows).await?;
+        if self.sink.pending_bytes() > FLUSH_BYTES {
+            self.sink.flush().await?;
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) {
+        self.due = None;
+        if self.broken.is_none() {
+            let flushed = self.sink.flush().await;
+            self.note(flushed);
+        }
+    }
+
+    fn note(&mut self, result: Result<(), ConnectorError>) {
+        if let Err(failed) = result {
+            self.report.show(&failed.error);
+            self.broken = Some(failed.error);
+        }
+    }
+
+    /// Whether everything is final outside, so that the log need not keep it.
+    fn settled(&self) -> SqlResult<()> {
+        match (&self.broken, self.errors.first()) {
+            (Some(error), _) => Err(error.clone()),
+            (None, Some(error)) => Err(SqlError::from(error.clone())),
+            (None, None) => Ok(()),
         }
     }
 }
@@ -114,22 +231,4 @@ async fn until(due: Option<Instant>) {
         Some(due) => tokio::time::sleep_until(due).await,
         None => std::future::pending().await,
     }
-}
-
-async fn report(events: &Events, sink: RelationId, broken: Option<&SqlError>) {
-    if let Some(error) = broken {
-        // The engine may have stopped meanwhile.
-        let _ = events.send(Event::SinkFailed { sink, error: error.clone() }).await;
-    }
-}
-
-async fn write(sink: &mut dyn Sink, step: Step, delta: &Delta) -> SqlResult<()> {
-    if let Some(error) = delta.errs.first() {
-        return Err(SqlError::from(error.clone()));
-    }
-    sink.write(step, &delta.oks).await.map_err(|failed| failed.error)?;
-    if sink.pending_bytes() > FLUSH_BYTES {
-        sink.flush().await.map_err(|failed| failed.error)?;
-    }
-    Ok(())
 }

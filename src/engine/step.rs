@@ -1,6 +1,6 @@
 //! One step: its inputs go into the log and to the workers, and when both are done its results are published.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,7 +19,7 @@ pub(super) struct Inputs {
     pub edits: Vec<CatalogEdit>,
     pub deltas: BTreeMap<RelationId, Vec<Rows>>,
     pub positions: BTreeMap<RelationId, Position>,
-    pub reread: Vec<RelationId>,
+    pub reread: BTreeSet<RelationId>,
     /// The clock alone makes this step.
     pub tick: bool,
 }
@@ -75,14 +75,23 @@ impl Core {
         self.feed(record, commands);
         if sync && self.config.sync {
             // The workers compute while the disk writes.
-            Counters::add(&self.counters.log_syncs, 1);
-            self.log.sync().map_err(|error| self.fail(error.into()))?;
+            self.sync_log()?;
         }
         let changes = self.collect(step)?;
+        let leaves = changes.iter().any(|(_, change)| self.outlets.is_followed(change.relation));
+        if leaves && self.config.sync && self.log.synced() < self.log.position() {
+            // What a crash could take back must not reach a subscriber or a sink.
+            self.sync_log()?;
+        }
         self.publish(changes);
         Counters::add(&self.counters.steps, 1);
         Counters::add(&self.counters.step_micros, started.elapsed().as_micros() as u64);
         Ok(step)
+    }
+
+    fn sync_log(&mut self) -> SqlResult<()> {
+        Counters::add(&self.counters.log_syncs, 1);
+        self.log.sync().map_err(|error| self.fail(error.into()))
     }
 
     /// Gives a step to the workers, as it stands in its record.

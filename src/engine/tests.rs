@@ -12,6 +12,7 @@ use crate::sql::{BindContext, InsertRows, Nowhere, Statement, bind, parse};
 use crate::zset::{RelationId, Rows, Step, pretty_delta, pretty_rows};
 
 mod faults;
+mod outside;
 
 struct Fixture {
     dir: TempDir,
@@ -234,6 +235,10 @@ fn a_query_can_be_subscribed_to_and_leaves_nothing_behind() {
     drop(feed);
     fixture.insert("INSERT INTO t VALUES (1, 100)").expect("nothing refuses");
     assert_eq!(fixture.after_kill(1).show("v"), fixture.show("v"));
+    let out = || fixture.engine.counters().rows_out.load(std::sync::atomic::Ordering::Relaxed);
+    let before = out();
+    fixture.insert("INSERT INTO t VALUES (1, 101)").expect("nothing refuses");
+    assert_eq!(out() - before, 3, "the table's row, and two of its view");
 }
 
 #[test]

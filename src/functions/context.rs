@@ -23,8 +23,8 @@ pub struct StatementContext {
     pub time_zone: String,
     pub user: String,
     pub database: String,
-    /// As set; the first schema is `current_schema()`.
-    pub search_path: Vec<String>,
+    /// Where CREATE puts what has no schema in its name.
+    pub current_schema: Option<String>,
     /// All settings by name, for `current_setting`.
     pub settings: BTreeMap<String, String>,
 }
@@ -54,7 +54,7 @@ fn constant(name: &str, context: &StatementContext) -> Option<ScalarValue> {
     match name {
         "current_user" => text(&context.user),
         "current_database" => text(&context.database),
-        "current_schema" => Some(ScalarValue::Utf8View(context.search_path.first().cloned())),
+        "current_schema" => Some(ScalarValue::Utf8View(context.current_schema.clone())),
         "version" => text(VERSION),
         _ => None,
     }

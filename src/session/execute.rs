@@ -16,8 +16,8 @@ use crate::catalog::CatalogEdit;
 use crate::engine::{TableChange, Write, WriteError};
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::sql::{
-    self, Accepted, Begin, BindContext, CreateTableAs, Define, Discard, Notice, Parsed, Set, Severity, Statement,
-    TransactionEnd,
+    self, Accepted, Begin, BindContext, CreateTableAs, CursorSource, Define, Discard, InsertRows, Notice, Parsed, Set,
+    Severity, Statement, TransactionEnd,
 };
 use crate::zset::{PgType, Step};
 
@@ -86,10 +86,14 @@ impl Session {
     pub(super) fn bind(&mut self, parsed: &Parsed, types: &[Option<PgType>]) -> SqlResult<Statement> {
         let view = self.view();
         let statement = self.bind_on(&view, parsed, types)?;
-        // A materialized view that this transaction created has no rows yet: read as the plain view that it also is.
-        match self.reads_unfilled(&view, &statement) {
-            true => self.bind_on(&view.with_plain_views(), parsed, types),
-            false => Ok(statement),
+        if !self.transaction.has_changes() || !reads_rows(&statement) {
+            return Ok(statement);
+        }
+        // What a materialized view keeps does not have the transaction's own changes: it is read as the plain view
+        // that it also is.
+        match view.stale() {
+            stale if stale.is_empty() => Ok(statement),
+            stale => self.bind_on(&view.with_plain_views(&stale), parsed, types),
         }
     }
 
@@ -99,15 +103,6 @@ impl Session {
         let context =
             BindContext { catalog: &view.catalog, search_path: &search_path, parameter_types: types, outside: &world };
         sql::bind(parsed, &context)
-    }
-
-    fn reads_unfilled(&self, view: &View, statement: &Statement) -> bool {
-        let reads = match statement {
-            Statement::Query(query) => &query.reads,
-            Statement::CreateTableAs(CreateTableAs { rows: Some(query), .. }) => &query.reads,
-            _ => return false,
-        };
-        self.transaction.has_edits() && reads.iter().any(|id| view.is_unfilled(*id))
     }
 
     /// Runs one bound statement.
@@ -441,4 +436,18 @@ fn taken(result: Result<Step, WriteError>) -> Result<(), Stop> {
 fn conflict() -> SqlError {
     SqlError::new(SqlState::SERIALIZATION_FAILURE, "could not serialize access due to concurrent update")
         .hint("Run the transaction again.")
+}
+
+/// Whether a statement runs a query over relations.
+pub(super) fn reads_rows(statement: &Statement) -> bool {
+    match statement {
+        Statement::Query(_)
+        | Statement::Update(_)
+        | Statement::Delete(_)
+        | Statement::CopyTo(_)
+        | Statement::CreateTableAs(_) => true,
+        Statement::DeclareCursor(declare) => matches!(declare.what, CursorSource::Query(_)),
+        Statement::Insert(insert) => matches!(insert.rows, InsertRows::Plan(_)),
+        _ => false,
+    }
 }

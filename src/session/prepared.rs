@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 
 use super::cancel::Guard;
 use super::describe;
+use super::execute::reads_rows;
 use super::response::{Response, RowStream};
 use super::session::Session;
 use super::transaction::Status;
@@ -166,9 +167,9 @@ impl Session {
         })
     }
 
-    /// A binding to keep, unless it depends on a transaction's own catalog.
+    /// A binding to keep, unless it depends on what a transaction has changed.
     fn fresh(&mut self, statement: Statement) -> Option<Bound> {
-        if self.transaction.has_edits() {
+        if self.transaction.touches(reads_rows(&statement)) {
             return None;
         }
         let version = self.view().catalog.version();
@@ -184,7 +185,7 @@ impl Session {
         let version = self.view().catalog.version();
         let kept = prepared.bound.lock().expect("no holder of the binding panics").take();
         if let Some(kept) = kept
-            && !self.transaction.has_edits()
+            && !self.transaction.touches(reads_rows(&kept.statement))
             && kept.version == version
         {
             let search_path = self.settings().search_path(&self.info.user);
@@ -259,11 +260,14 @@ impl Session {
             .ok_or_else(|| SqlError::new(SqlState::INVALID_CURSOR_NAME, format!("portal \"{name}\" does not exist")))
     }
 
-    /// Describe of a portal: its columns, `None` if it gives no rows.
+    /// Describe of a portal: its columns, `None` if it gives no rows. Cursors of DECLARE are portals too.
     ///
     /// # Errors
     /// 34000 if there is none of that name.
     pub fn describe_portal(&mut self, name: &str) -> SqlResult<Option<Vec<OutputColumn>>> {
+        if let Some(cursor) = self.cursors.get(name) {
+            return Ok(Some(cursor.columns().to_vec()));
+        }
         let columns = self.portal(name).map(|portal| portal.prepared.description.columns.clone());
         columns.map_err(|error| self.fail(error))
     }

@@ -40,12 +40,13 @@ impl Session {
     /// A reader of what the running statement sees.
     pub(super) fn reader(&mut self, guard: &Guard) -> Reader {
         let view = self.view();
-        let context = self.context();
+        let search_path = self.settings().search_path(&self.info.user);
+        let context = self.context(view.catalog.creation_schema(&search_path).ok());
         let system = System {
             catalog: view.catalog.clone(),
             published: view.published.clone(),
             settings: self.settings.clone(),
-            search_path: context.search_path.clone(),
+            search_path,
             user: self.info.user.clone(),
             database: self.info.database.clone(),
             pid: self.info.pid,
@@ -61,14 +62,14 @@ impl Session {
     }
 
     /// The surroundings of the running statement's functions.
-    pub(super) fn context(&self) -> StatementContext {
+    fn context(&self, current_schema: Option<String>) -> StatementContext {
         let settings = self.settings();
         StatementContext {
             now: self.statement_time(),
             time_zone: settings.time_zone(),
             user: self.info.user.clone(),
             database: self.info.database.clone(),
-            search_path: settings.search_path(&self.info.user),
+            current_schema,
             settings: settings.all().into_iter().map(|shown| (shown.name, shown.value)).collect(),
         }
     }

@@ -80,16 +80,23 @@ impl View {
         Some(Rows::empty(relation.arrow_schema()))
     }
 
-    /// Whether a relation was created by this transaction and its rows are not computed yet.
-    pub fn is_unfilled(&self, id: RelationId) -> bool {
+    /// The materialized views whose kept rows are not those of their query within this transaction: it created them,
+    /// or has changed a table below them.
+    pub fn stale(&self) -> Vec<RelationId> {
+        let created = self.catalog.relations().map(|relation| relation.id);
+        let created = created.filter(|id| self.published.catalog.get(*id).is_none());
+        let changed: Vec<RelationId> = self.changes.keys().copied().chain(created).collect();
+        let mut stale = self.catalog.with_dependents(&changed);
         let is_view = |relation: &Arc<Relation>| relation.kind == RelationKind::MaterializedView;
-        self.published.catalog.get(id).is_none() && self.catalog.get(id).is_some_and(is_view)
+        stale.retain(|id| self.catalog.get(*id).is_some_and(is_view));
+        stale
     }
 
-    /// The same with those relations as plain views, which a query can read.
-    pub fn with_plain_views(&self) -> Self {
-        let unfilled = self.catalog.relations().filter(|relation| self.is_unfilled(relation.id));
-        let edits = unfilled
+    /// The same with these relations as plain views, which a query can read.
+    pub fn with_plain_views(&self, stale: &[RelationId]) -> Self {
+        let edits = stale
+            .iter()
+            .filter_map(|id| self.catalog.get(*id))
             .map(|relation| CatalogEdit::Replace(Relation { kind: RelationKind::View, ..Relation::clone(relation) }));
         let catalog = edits.fold((*self.catalog).clone(), |catalog, edit| catalog.apply(&edit));
         Self { catalog: Arc::new(catalog), ..self.clone() }
@@ -197,6 +204,11 @@ impl Transaction {
 
     pub fn has_edits(&self) -> bool {
         !self.edits.is_empty()
+    }
+
+    /// Whether what it has changed so far may change the meaning of a statement.
+    pub fn touches(&self, reads_rows: bool) -> bool {
+        self.has_edits() || reads_rows && self.has_changes()
     }
 
     /// What COMMIT has to do; the transaction is over.

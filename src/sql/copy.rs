@@ -63,9 +63,7 @@ fn copy_from(copy: &Copy, from: CopyPlace, parsed: &Parsed, context: &BindContex
         true => None,
         false => Some(defaults(table, &absent, context)?),
     };
-    let outputs: Vec<OutputColumn> = table
-        .columns
-        .iter()
+    let outputs: Vec<OutputColumn> = (columns.iter().map(|index| &table.columns[*index]))
         .map(|column| OutputColumn { name: column.name.clone(), pg_type: column.pg_type.clone() })
         .collect();
     let options = options(&copy.options, &outputs, &from, parsed)?;

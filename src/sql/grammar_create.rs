@@ -1,6 +1,6 @@
 //! CREATE TABLE, SOURCE, VIEW, MATERIALIZED VIEW, SINK and SCHEMA.
 
-use sqlparser::ast::{Expr, Ident};
+use sqlparser::ast::{Expr, Ident, Query};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
@@ -229,7 +229,7 @@ fn sink(parser: &mut Parser<'_>) -> Result<Ast> {
     let if_not_exists = if_not_exists(parser);
     let name = parser.parse_object_name(false)?;
     let from = match parser.parse_keyword(Keyword::AS) {
-        true => SinkInput::Query(parser.parse_query()?),
+        true => SinkInput::Query(query_before_options(parser)?),
         false => {
             parser.expect_keyword(Keyword::FROM)?;
             SinkInput::Relation(parser.parse_object_name(false)?)
@@ -244,4 +244,38 @@ fn sink(parser: &mut Parser<'_>) -> Result<Ast> {
         false => None,
     };
     Ok(Ast::CreateSink(Box::new(CreateSink { if_not_exists, name, from, options, format })))
+}
+
+/// A query that ends where `WITH (` begins the options: after a table's name the parser would take them for its hints.
+fn query_before_options(parser: &mut Parser<'_>) -> Result<Box<Query>> {
+    let Some(length) = options_ahead(parser) else { return parser.parse_query() };
+    let tokens = (0..length).map(|ahead| parser.peek_nth_token(ahead)).collect();
+    let mut part = super::parse::parser(tokens);
+    let query = part.parse_query()?;
+    if part.peek_token_ref().token != Token::EOF {
+        return part.expected("WITH and the sink's options", part.peek_token());
+    }
+    (0..length).for_each(|_| {
+        parser.next_token();
+    });
+    Ok(query)
+}
+
+/// How many tokens stand before the first `WITH (` that is in no parentheses.
+fn options_ahead(parser: &Parser<'_>) -> Option<usize> {
+    let mut depth = 0_usize;
+    for ahead in 0.. {
+        match parser.peek_nth_token(ahead).token {
+            Token::LParen => depth += 1,
+            Token::RParen => depth = depth.saturating_sub(1),
+            Token::EOF | Token::SemiColon => return None,
+            Token::Word(word) if depth == 0 && word.keyword == Keyword::WITH => {
+                if parser.peek_nth_token(ahead + 1).token == Token::LParen {
+                    return Some(ahead);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
 }

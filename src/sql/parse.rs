@@ -68,7 +68,7 @@ fn tokenize(text: &str, places: &Places) -> SqlResult<Vec<TokenWithSpan>> {
     })
 }
 
-fn parser(tokens: Vec<TokenWithSpan>) -> Parser<'static> {
+pub(super) fn parser(tokens: Vec<TokenWithSpan>) -> Parser<'static> {
     Parser::new(&Headwater).with_recursion_limit(2 * NESTING_MAX).with_tokens_with_locations(tokens)
 }
 

@@ -173,13 +173,14 @@ impl FileSource {
 
     /// Puts the files in line that have something left to read.
     fn enqueue(&mut self, files: Vec<PathBuf>) {
+        let before = self.at.files.clone();
         for path in files {
             let Ok(metadata) = fs::metadata(&path) else { continue };
             let looked = Looked { length: metadata.len(), inode: metadata.ino() };
             if self.exhausted.get(&path) == Some(&looked) {
                 continue;
             }
-            let at = self.follow(&path, looked);
+            let at = self.follow(&before, &path, looked);
             let has_more = match &self.until {
                 Some(until) => until.files.get(&key(&path)).is_some_and(|until| at.offset < until.offset),
                 None => !at.done,
@@ -190,10 +191,11 @@ impl FileSource {
         }
     }
 
-    /// Where reading stands in a file, which may have been renamed, replaced or cut since.
-    fn follow(&mut self, path: &Path, found: Looked) -> FileAt {
+    /// Where reading stands in a file, which may have been renamed, replaced or cut since. `before` is where it stood
+    /// in all files before this look at them: names may have been passed on from file to file.
+    fn follow(&mut self, before: &BTreeMap<String, FileAt>, path: &Path, found: Looked) -> FileAt {
         let follows = self.settings.mode == Mode::Tail && self.until.is_none();
-        match self.at.files.get(&key(path)) {
+        match before.get(&key(path)) {
             Some(at) if !follows => return at.clone(),
             Some(at) if self.is_same(path, found, at) => {
                 let at = FileAt { inode: found.inode, ..at.clone() };
@@ -203,14 +205,16 @@ impl FileSource {
             _ => {}
         }
         // Whatever stands under this name now is another file: perhaps one that had another name.
-        let renamed = self.at.files.iter().find(|(old, at)| {
+        let renamed = before.iter().find(|(old, at)| {
             let is_gone = || fs::metadata(old).map_or(true, |metadata| metadata.ino() != at.inode);
             follows && at.inode == found.inode && is_gone() && self.is_same(path, found, at)
         });
         let renamed = renamed.map(|(old, at)| (old.clone(), at.clone()));
         let at = match renamed {
             Some((old, at)) => {
-                self.at.files.remove(&old);
+                if self.at.files.get(&old) == Some(&at) {
+                    self.at.files.remove(&old);
+                }
                 at
             }
             None => FileAt { inode: found.inode, ..FileAt::default() },

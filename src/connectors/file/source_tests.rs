@@ -177,6 +177,13 @@ async fn a_tail_follows_appended_lines_new_and_rotated_files() {
     case.append("a.1.jsonl", "{\"a\":4}\n");
     case.write("a.jsonl", "{\"a\":5}\n");
     assert_eq!(case.poll(&mut source).await, "+1 | 4\n+1 | 5", "a rotated file is gone on with, not read again");
+    fs::rename(case.dir.path().join("a.jsonl"), case.dir.path().join("a.2.jsonl")).expect("renames");
+    fs::rename(case.dir.path().join("a.1.jsonl"), case.dir.path().join("a.jsonl")).expect("renames");
+    fs::rename(case.dir.path().join("a.2.jsonl"), case.dir.path().join("a.3.jsonl")).expect("renames");
+    assert_eq!(case.poll(&mut source).await, "", "names that are passed on bring nothing new");
+    fs::rename(case.dir.path().join("a.jsonl"), case.dir.path().join("c.jsonl")).expect("renames");
+    case.write("a.jsonl", "{\"a\":8}\n");
+    assert_eq!(case.poll(&mut source).await, "+1 | 8", "also when the old name is looked at first");
     case.write("b.jsonl", "{}\n");
     assert_eq!(case.poll(&mut source).await, "+1 | NULL", "a file that was cut begins anew");
     case.write("b.jsonl", "{\"a\":6}\n{\"a\":7}\n");
