@@ -218,9 +218,15 @@ fn table_batch(table: &Relation, columns: Vec<ArrayRef>) -> SqlResult<RecordBatc
             return Err(SqlError::new(SqlState::NOT_NULL_VIOLATION, message).detail(detail));
         }
     }
+    let schema = table.arrow_schema();
     let rows = columns.first().map_or(0, |column| column.len());
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    RecordBatch::try_new_with_options(table.arrow_schema(), columns, &options)
+    // Items of arrays carry the name of their type, which parameters and functions leave out.
+    let named =
+        columns.iter().zip(schema.fields()).map(|(column, field)| arrow::compute::cast(column, field.data_type()));
+    named
+        .collect::<Result<_, _>>()
+        .and_then(|columns| RecordBatch::try_new_with_options(schema.clone(), columns, &options))
         .map_err(|error| SqlError::internal(format!("rows do not fit table {}: {error}", table.name)))
 }
 

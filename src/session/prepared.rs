@@ -298,7 +298,7 @@ impl Session {
             return Ok(Response::Empty);
         }
         self.tell_activity("active", Some(prepared.text()));
-        self.settle_pipeline(&prepared).await?;
+        self.begin_pipeline(&prepared)?;
         let response = self.run_prepared(&prepared, &parameters).await?;
         // The statement may have closed its own portal: DISCARD ALL.
         let Some(portal) = self.portals.get_mut(name) else { return Ok(response) };
@@ -317,18 +317,14 @@ impl Session {
         })
     }
 
-    /// Plain INSERTs outside of a transaction wait for Sync, so that a pipeline of them is one write. Anything else
-    /// first writes what waits, and then commits by itself.
-    async fn settle_pipeline(&mut self, prepared: &Prepared) -> SqlResult<()> {
-        let statement = match self.transaction.status {
-            Status::Open | Status::Failed => return Ok(()),
-            Status::Idle | Status::Implicit => self.bind_prepared(prepared)?,
-        };
-        let waits = matches!(&statement, Statement::Insert(insert) if insert.conflict.is_none());
-        match (waits, self.transaction.status) {
-            (true, Status::Idle) => self.begin_implicit(),
-            (false, Status::Implicit) => self.commit().await?,
-            _ => {}
+    /// Plain INSERTs outside of a transaction wait for Sync, so that a pipeline of them is one write; whatever follows
+    /// one before Sync belongs to the same transaction, as all of a pipeline does in PostgreSQL.
+    fn begin_pipeline(&mut self, prepared: &Prepared) -> SqlResult<()> {
+        if self.transaction.status == Status::Idle
+            && let Statement::Insert(insert) = self.bind_prepared(prepared)?
+            && insert.conflict.is_none()
+        {
+            self.begin_implicit();
         }
         Ok(())
     }

@@ -250,12 +250,16 @@ impl Session {
 
     /// Records that a statement failed: an open transaction is then good for ROLLBACK only, an implicit one is over.
     pub fn fail(&mut self, error: SqlError) -> SqlError {
+        self.abort();
+        error
+    }
+
+    fn abort(&mut self) {
         match self.transaction.status {
             Status::Open | Status::Failed => self.transaction.status = Status::Failed,
             Status::Implicit => self.rollback(),
             Status::Idle => {}
         }
-        error
     }
 
     /// Throws the transaction away, with its settings and cursors.
@@ -266,8 +270,8 @@ impl Session {
     }
 
     pub(super) fn notice_failed_stream(&mut self) {
-        if self.stream_failed.swap(false, Ordering::AcqRel) && self.transaction.status == Status::Open {
-            self.transaction.status = Status::Failed;
+        if self.stream_failed.swap(false, Ordering::AcqRel) {
+            self.abort();
         }
     }
 

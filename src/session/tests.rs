@@ -302,6 +302,19 @@ conversation!(inserts_of_one_pipeline_are_written_at_sync, house, {
     check(&mut other, "SELECT count(*) FROM t", expect!["2"]).await;
 });
 
+conversation!(an_error_in_a_pipeline_takes_back_all_of_it, house, {
+    let mut session = house.session();
+    done(&mut session, "CREATE TABLE t (k int PRIMARY KEY)").await;
+    for (text, fails) in [("INSERT INTO t VALUES (1)", false), ("SELECT 1 / k FROM (SELECT k - 1 AS k FROM t) t", true)]
+    {
+        session.prepare("", text, &[]).await.expect("valid");
+        session.bind_portal("", "", &[]).await.expect("no values");
+        assert_eq!(portal_rows(&mut session, 0).await.is_err(), fails, "{text}");
+    }
+    session.sync().await.expect("the error was told before");
+    check(&mut session, "SELECT count(*) FROM t", expect!["0"]).await;
+});
+
 conversation!(prepared_statements_of_sql_are_typed_and_survive_changes_of_the_catalog, house, {
     let mut session = house.session();
     done(&mut session, "CREATE TABLE t (k int PRIMARY KEY, s text)").await;

@@ -123,6 +123,11 @@ impl<'a> Resolver<'a> {
     }
 
     fn factor(&mut self, factor: &mut TableFactor) -> SqlResult<()> {
+        if let TableFactor::Table { name, sample: Some(_), .. } = factor {
+            let error = SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, "TABLESAMPLE is not supported")
+                .hint("Choose rows by a condition, such as WHERE id % 100 = 0.");
+            return Err(self.place(name.span(), error));
+        }
         if let TableFactor::Table { name, alias, args: None, .. } = factor {
             return self.table(name, alias);
         }
