@@ -269,13 +269,15 @@ fn options_ahead(parser: &Parser<'_>) -> Option<usize> {
             Token::LParen => depth += 1,
             Token::RParen => depth = depth.saturating_sub(1),
             Token::EOF | Token::SemiColon => return None,
-            Token::Word(word) if depth == 0 && word.keyword == Keyword::WITH => {
-                if parser.peek_nth_token(ahead + 1).token == Token::LParen {
-                    return Some(ahead);
-                }
+            Token::Word(word) if depth == 0 && word.keyword == Keyword::WITH && opens(parser, ahead + 1) => {
+                return Some(ahead);
             }
             _ => {}
         }
     }
     None
+}
+
+fn opens(parser: &Parser<'_>, ahead: usize) -> bool {
+    parser.peek_nth_token(ahead).token == Token::LParen
 }
