@@ -1,14 +1,18 @@
 //! The only door to DataFusion's physical expressions; a row on which one fails becomes an error row.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::compute::{CastOptions, cast_with_options, concat_batches, prep_null_mask_filter};
+use arrow::compute::{CastOptions, cast_with_options, prep_null_mask_filter, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::util::display::FormatOptions;
 use datafusion::error::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::CastExpr;
 
 use crate::functions::errors::sql_error;
+use crate::functions::evaluate_rows;
 use crate::zset::{DataError, Delta, ErrorRows, Rows};
 
 /// A list of expressions over the rows of one input, and the columns that they make.
@@ -46,7 +50,7 @@ impl Scalars {
         }
         match self.evaluate_all(input) {
             Ok(batch) => Evaluated { batch, rows: None, failed: Vec::new() },
-            Err(error) => self.evaluate_apart(input, &error),
+            Err(_) => self.evaluate_apart(input),
         }
     }
 
@@ -76,47 +80,48 @@ impl Scalars {
         Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
     }
 
-    /// DataFusion fails a whole batch for one bad row: halving the batch finds that row in few evaluations.
-    fn evaluate_apart(&self, input: &RecordBatch, error: &DataFusionError) -> Evaluated {
-        let mut apart = Apart::default();
-        self.split(input, 0, error, &mut apart);
-        let batch = concat_batches(&self.schema, &apart.batches).expect("all parts have the schema of the expressions");
-        Evaluated { batch, rows: Some(UInt32Array::from(apart.rows)), failed: apart.failed }
-    }
-
-    fn split(&self, input: &RecordBatch, first: usize, error: &DataFusionError, apart: &mut Apart) {
-        let rows = input.num_rows();
-        if rows == 1 {
-            apart.failed.push((first, DataError::from(sql_error(error))));
-            return;
-        }
-        for (start, length) in [(0, rows / 2), (rows / 2, rows - rows / 2)] {
-            let half = input.slice(start, length);
-            match self.evaluate_all(&half) {
-                Ok(batch) => {
-                    apart.rows.extend((first + start..first + start + length).map(|row| row as u32));
-                    apart.batches.push(batch);
-                }
-                Err(error) => self.split(&half, first + start, &error, apart),
-            }
-        }
+    /// Row by row as far as it needs to be.
+    fn evaluate_apart(&self, input: &RecordBatch) -> Evaluated {
+        let mut failed: BTreeMap<usize, DataError> = BTreeMap::new();
+        let columns = self.expressions.iter().zip(self.schema.fields()).map(|(expression, field)| {
+            let expression = cast_expression(expression, field.data_type(), input);
+            evaluate_rows(&expression, input, &mut |row, error| {
+                failed.entry(row).or_insert_with(|| DataError::from(sql_error(&error)));
+                Ok(())
+            })
+        });
+        let columns = columns.collect::<Result<Vec<ArrayRef>, _>>().expect("an expression fails only on rows");
+        let rows: UInt32Array =
+            (0..input.num_rows()).filter(|row| !failed.contains_key(row)).map(|row| row as u32).collect();
+        let good = columns.iter().map(|column| take(column, &rows, None));
+        let good = good.collect::<Result<_, _>>().expect("the rows are within the batch");
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        let batch = RecordBatch::try_new_with_options(self.schema.clone(), good, &options);
+        let batch = batch.expect("the columns have the types of the schema");
+        Evaluated { batch, rows: Some(rows), failed: failed.into_iter().collect() }
     }
 }
 
-/// What halving has found so far, in row order.
-#[derive(Default)]
-struct Apart {
-    batches: Vec<RecordBatch>,
-    rows: Vec<u32>,
-    failed: Vec<(usize, DataError)>,
+/// The expression with a cast to the column's type, where it has another.
+fn cast_expression(
+    expression: &Arc<dyn PhysicalExpr>,
+    data_type: &DataType,
+    input: &RecordBatch,
+) -> Arc<dyn PhysicalExpr> {
+    match expression.data_type(input.schema_ref()) {
+        Ok(own) if own == *data_type => expression.clone(),
+        _ => Arc::new(CastExpr::new(expression.clone(), data_type.clone(), Some(STRICT))),
+    }
 }
+
+/// A value that does not fit is an error.
+const STRICT: CastOptions<'static> = CastOptions { safe: false, format_options: FormatOptions::new() };
 
 fn cast_to(value: ArrayRef, data_type: &DataType) -> Result<ArrayRef, DataFusionError> {
     if value.data_type() == data_type {
         return Ok(value);
     }
-    let strict = CastOptions { safe: false, ..CastOptions::default() };
-    Ok(cast_with_options(&value, data_type, &strict)?)
+    Ok(cast_with_options(&value, data_type, &STRICT)?)
 }
 
 /// Error rows for those of `rows` that failed, with their weights.

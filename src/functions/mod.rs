@@ -1,6 +1,7 @@
 //! SQL functions and PostgreSQL's meaning of expressions: one DataFusion configuration for views and ad-hoc queries.
 
 pub mod aggregate;
+mod careful;
 mod clock;
 mod config;
 mod context;
@@ -12,6 +13,7 @@ mod system;
 pub mod text;
 mod typing;
 
+pub use careful::{Names, careful, evaluate_rows};
 pub use config::{analyzer_rules, function_names, register_all, session_config, session_state};
 pub use context::{StatementContext, depends_on_session, fix_context};
 pub use errors::{arrow_sql_error, friendly_types, sql_error};

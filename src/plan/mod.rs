@@ -3,6 +3,7 @@
 mod aggregate;
 mod explain;
 mod fallback;
+mod guard;
 mod join;
 mod keyed;
 mod lower;

@@ -23,6 +23,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::{ExecutionPlan, collect, execute_stream};
 
+use super::guard;
 use super::rewrite::{normalize_in, optimize_in, state};
 use crate::dataflow::operators::Compute;
 use crate::error::SqlResult;
@@ -51,7 +52,7 @@ pub fn run(plan: &LogicalPlan, data: &dyn Data, context: &RunContext) -> SqlResu
     let run = || {
         let state = state_for(context)?;
         let plan = functions::fix_context(with_tables(plan.clone(), &|table| data.table(table))?, &context.statement)?;
-        let physical = create_physical(&state, &normalize_in(&state, plan)?)?;
+        let physical = create_physical(&state, normalize_in(&state, plan)?)?;
         execute_stream(physical, task_context(&state))
     };
     run().map_err(|error| sql_error(&error))
@@ -98,8 +99,9 @@ fn make_state(context: &RunContext) -> Result<SessionState> {
 
 /// Physical planning is `async` only in name here: scans of tables in memory never wait. The caller may be a tokio task
 /// whose budget is used up; without a budget of its own the planner would wait for it for ever.
-fn create_physical(state: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
-    futures::executor::block_on(tokio::task::unconstrained(state.query_planner().create_physical_plan(plan, state)))
+fn create_physical(state: &SessionState, plan: LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+    let plan = guard::guard(plan, state)?;
+    futures::executor::block_on(tokio::task::unconstrained(state.query_planner().create_physical_plan(&plan, state)))
 }
 
 /// What running needs of a state, without its lists of functions.
@@ -205,7 +207,7 @@ impl Computation {
         if self.reads_clock {
             plan = functions::fix_context(plan, &StatementContext { now, ..StatementContext::default() })?;
         }
-        create_physical(state(), &optimize_in(state(), plan)?)
+        create_physical(state(), optimize_in(state(), plan)?)
     }
 
     /// Some functions give another string or list layout at run time than their plan says.

@@ -37,6 +37,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_optimizer::projection_pushdown::ProjectionPushdown;
 
+use super::guard;
 use super::not_in::CorrelatedNotIn;
 use super::subquery::{OneRow, TruthValue};
 use super::ties;
@@ -53,7 +54,8 @@ pub(super) fn normalize_in(state: &SessionState, plan: LogicalPlan) -> Result<Lo
     let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
     // Names of its own for each plan, so that EXPLAIN shows the same text each time.
     let surroundings = Surroundings { state, aliases: Arc::default() };
-    ties::settle(state.optimizer().optimize(plan, &surroundings, |_, _| {})?)
+    let plan = guard::settle(state.optimizer().optimize(plan, &surroundings, |_, _| {})?)?;
+    ties::settle(plan)
 }
 
 /// Optimizes a part of a plan that is in normal form already, so that the analyzer must not see it again.
