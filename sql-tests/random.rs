@@ -194,11 +194,18 @@ enum Kind {
     Text,
     Bool,
     Date,
+    Float,
+    Interval,
     /// A quotient: engines round it at different digits, so it is shown and not computed with.
     Approximate,
 }
 
-const KINDS: [Kind; 6] = [Kind::Int, Kind::Big, Kind::Num, Kind::Text, Kind::Bool, Kind::Date];
+const KINDS: [Kind; 8] =
+    [Kind::Int, Kind::Big, Kind::Num, Kind::Text, Kind::Bool, Kind::Date, Kind::Float, Kind::Interval];
+
+/// With values that are equal in other bits.
+const FLOATS: [&str; 6] = ["0", "-0", "NaN", "1.5", "-2.25", "4"];
+const INTERVALS: [&str; 6] = ["1 month", "30 days", "29 days 24:00", "35 days", "1 month 1 day", "-00:30"];
 
 impl Kind {
     fn sql(self) -> &'static str {
@@ -209,6 +216,8 @@ impl Kind {
             Kind::Text => "TEXT",
             Kind::Bool => "BOOLEAN",
             Kind::Date => "DATE",
+            Kind::Float => "FLOAT8",
+            Kind::Interval => "INTERVAL",
         }
     }
 
@@ -226,11 +235,22 @@ impl Kind {
             ),
             Kind::Bool => random.random_bool(0.5).to_string(),
             Kind::Date => format!("DATE '2024-02-{:02}'", random.random_range(25..=29)),
+            Kind::Float => format!("'{}'::float8", FLOATS.choose(random).expect("some")),
+            Kind::Interval => format!("INTERVAL '{}'", INTERVALS.choose(random).expect("some")),
         }
     }
 
     fn value(self, random: &mut SmallRng) -> String {
         if random.random_bool(0.15) { "NULL".to_owned() } else { self.literal(random) }
+    }
+}
+
+/// A value of which equal ones are shown alike, where an engine is free to choose which of them it shows.
+fn shown(kind: Kind, value: String) -> (String, Kind) {
+    match kind {
+        Kind::Float => (format!("{value} + 0"), kind),
+        Kind::Interval => (format!("extract(epoch FROM {value})"), Kind::Approximate),
+        _ => (value, kind),
     }
 }
 
@@ -336,7 +356,8 @@ fn scalar(random: &mut SmallRng, scope: &[Column], kind: Kind, depth: u32) -> St
         (Kind::Approximate, _) => column,
         (_, 0) => format!("coalesce({one}, {})", kind.literal(random)),
         (_, 1) => format!("CASE WHEN {} THEN {one} ELSE {other} END", predicate(random, scope, depth - 1)),
-        (Kind::Int | Kind::Big | Kind::Num, 2) => format!("({one} + {other})"),
+        (Kind::Int | Kind::Big | Kind::Num | Kind::Float | Kind::Interval, 2) => format!("({one} + {other})"),
+        (Kind::Float | Kind::Interval, _) => format!("(- {one})"),
         (Kind::Int | Kind::Num, 3) => format!("({one} * 2)"),
         (Kind::Int | Kind::Big | Kind::Num, _) => format!("({one} - {})", kind.literal(random)),
         (Kind::Text, 2) => format!("upper({one})"),
@@ -361,6 +382,8 @@ fn predicate(random: &mut SmallRng, scope: &[Column], depth: u32) -> String {
     let (name, kind) = (&column.name, column.kind);
     let literal = kind.literal(random);
     match random.random_range(0..7) {
+        0 if kind == Kind::Int => format!("({name} <> 0 AND 12 / {name} > 2)"),
+        1 if kind == Kind::Int => format!("({name} = 0 OR 12 / {name} > 2)"),
         0 => format!("{name} IS NULL"),
         1 => format!("{name} IS NOT NULL"),
         2 => format!("{name} IN ({literal}, {})", kind.literal(random)),
@@ -424,14 +447,16 @@ impl Query<'_> {
 
     fn projection(&mut self) -> (String, Vec<Column>) {
         let (from, scope) = self.from();
+        let distinct = if self.random.random_bool(0.3) { "DISTINCT " } else { "" };
         let mut columns = Vec::new();
         let mut items = Vec::new();
         for index in 0..self.random.random_range(1..=4) {
             let kind = scope.choose(self.random).expect("a relation has columns").kind;
-            items.push(format!("{} AS c{index}", scalar(self.random, &scope, kind, 2)));
+            let value = scalar(self.random, &scope, kind, 2);
+            let (value, kind) = if distinct.is_empty() { (value, kind) } else { shown(kind, value) };
+            items.push(format!("{value} AS c{index}"));
             columns.push(Column { name: format!("c{index}"), kind });
         }
-        let distinct = if self.random.random_bool(0.3) { "DISTINCT " } else { "" };
         (format!("SELECT {distinct}{} FROM {from}", items.join(", ")), columns)
     }
 
@@ -439,11 +464,16 @@ impl Query<'_> {
         let (from, scope) = self.from();
         let usable: Vec<Column> = scope.iter().filter(|column| column.kind != Kind::Approximate).cloned().collect();
         let keys = if usable.is_empty() { 0 } else { self.random.random_range(0..=2) };
-        let (mut items, mut columns) = (Vec::new(), Vec::new());
+        let (mut items, mut columns, mut group) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..keys {
             let kind = usable.choose(self.random).expect("not empty").kind;
             let depth = u32::from(self.random.random_bool(0.3));
-            items.push(format!("{} AS c{index}", scalar(self.random, &usable, kind, depth)));
+            let key = scalar(self.random, &usable, kind, depth);
+            let (value, shown_kind) = shown(kind, key.clone());
+            items.push(format!("{value} AS c{index}"));
+            // A constant is written by its place, or it would be one itself.
+            group.push(if value == key { (index + 1).to_string() } else { key });
+            let kind = shown_kind;
             columns.push(Column { name: format!("c{index}"), kind });
         }
         for index in keys..keys + self.random.random_range(1..=3) {
@@ -451,7 +481,6 @@ impl Query<'_> {
             items.push(format!("{aggregate} AS c{index}"));
             columns.push(Column { name: format!("c{index}"), kind });
         }
-        let group: Vec<String> = (1..=keys).map(|place| place.to_string()).collect();
         let group = if keys == 0 { String::new() } else { format!(" GROUP BY {}", group.join(", ")) };
         let having = if self.random.random_bool(0.15) { " HAVING count(*) > 1" } else { "" };
         (format!("SELECT {} FROM {from}{group}{having}", items.join(", ")), columns)
@@ -476,12 +505,13 @@ impl Query<'_> {
             }
             (Kind::Bool, 2) => (format!("bool_and({argument})"), Kind::Bool),
             (Kind::Bool, _) => (format!("bool_or({argument})"), Kind::Bool),
+            (Kind::Float, 2) => (format!("sum({distinct}{argument})"), Kind::Float),
             (kind, _) => {
                 let function = if self.random.random_bool(0.5) { "min" } else { "max" };
                 (format!("{function}({argument})"), kind)
             }
         };
-        (format!("{call}{filter}"), kind)
+        shown(kind, format!("{call}{filter}"))
     }
 
     fn union(&mut self) -> (String, Vec<Column>) {

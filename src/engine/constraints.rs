@@ -10,7 +10,7 @@ use super::published::Published;
 use crate::catalog::{Catalog, Relation, RelationKind};
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::state::{Arrangement, KeyMatcher};
-use crate::zset::{RelationId, Rows, consolidate, row_hashes};
+use crate::zset::{RelationId, Rows, canonical_columns, consolidate, row_hashes};
 
 /// The changes of tables that were taken into the step so far.
 #[derive(Default)]
@@ -150,13 +150,12 @@ fn check_rows(
 
 /// The distinct keys of the rows, as columns.
 fn distinct_keys(rows: &Rows, key: &[usize]) -> Vec<ArrayRef> {
-    let batch = rows.batch().project(key).expect("the key's columns are columns of the table");
-    let (batch, _) = consolidate(&Rows::inserts(batch)).into_parts();
+    let (batch, _) = consolidate(&Rows::inserts(canonical_columns(rows, key))).into_parts();
     batch.columns().to_vec()
 }
 
 fn check_unique(relation: &Relation, after: &Rows) -> Result<(), WriteError> {
-    let key = after.batch().project(&relation.primary_key).expect("the key's columns are columns of the table");
+    let key = canonical_columns(after, &relation.primary_key);
     let counted = consolidate(&Rows::new(key, after.weights().cloned()));
     match (0..counted.len()).find(|row| counted.weight(*row) > 1) {
         None => Ok(()),

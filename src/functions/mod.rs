@@ -18,5 +18,6 @@ pub use config::{analyzer_rules, function_names, register_all, session_config, s
 pub use context::{StatementContext, depends_on_session, fix_context};
 pub use errors::{arrow_sql_error, friendly_types, sql_error};
 pub use one_row::only_row;
+pub use scalar::{canonical_value, is_canonical};
 pub use system::{SystemFunctions, fix_system, system_functions};
 pub use typing::{WRITTEN_CAST, assignment_cast, give_expression_types, give_types, least, series};

@@ -14,11 +14,11 @@ use std::sync::Arc;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DFSchemaRef};
 use datafusion::error::Result;
-use datafusion::logical_expr::expr::{AggregateFunction, Between, Case, Cast, InList};
+use datafusion::logical_expr::expr::{AggregateFunction, Between, Case, Cast, InList, WindowFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Operator, Union, Values};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Operator, Union, Values, WindowFrameBound};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 
 use super::config::session_state;
@@ -171,6 +171,7 @@ fn type_one(expression: Expr, schema: &DFSchema) -> Result<Expr> {
             params.args = params.args.into_iter().map(settle).collect();
             Ok(Expr::AggregateFunction(AggregateFunction { func, params }))
         }
+        Expr::WindowFunction(call) => type_window(*call, schema),
         other => Ok(other),
     }
 }
@@ -211,9 +212,25 @@ fn type_in_list(in_list: InList, schema: &DFSchema) -> Result<Expr> {
         let expr = Box::new(plain.next().expect("the tested value was put in first"));
         return Ok(Expr::InList(InList { expr, list: plain.collect(), negated }));
     };
-    let mut cast = operands.into_iter().map(|operand| cast_to(operand, &kind)).collect::<Result<Vec<_>>>()?.into_iter();
+    let compared = |value: Expr| if kind == PgType::Interval { super::scalar::interval_order(value) } else { value };
+    let cast = operands.into_iter().map(|operand| cast_to(operand, &kind).map(compared));
+    let mut cast = cast.collect::<Result<Vec<_>>>()?.into_iter();
     let expr = Box::new(cast.next().expect("the tested value was put in first"));
     Ok(Expr::InList(InList { expr, list: cast.collect(), negated }))
+}
+
+/// Intervals are ordered by their length, but for a frame that adds to them.
+fn type_window(mut call: WindowFunction, schema: &DFSchema) -> Result<Expr> {
+    let frame = &call.params.window_frame;
+    let plain = |bound: &WindowFrameBound| matches!(bound, WindowFrameBound::CurrentRow) || bound.is_unbounded();
+    if plain(&frame.start_bound) && plain(&frame.end_bound) {
+        for key in &mut call.params.order_by {
+            if Operand::new(key.expr.clone(), schema)?.kind == Some(PgType::Interval) {
+                key.expr = super::scalar::interval_order(key.expr.clone());
+            }
+        }
+    }
+    Ok(Expr::WindowFunction(Box::new(call)))
 }
 
 fn type_case(case: Case, schema: &DFSchema) -> Result<Expr> {

@@ -6,6 +6,7 @@ mod fallback;
 mod guard;
 mod join;
 mod keyed;
+mod keys;
 mod lower;
 mod not_in;
 mod recompute;

@@ -38,6 +38,7 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_optimizer::projection_pushdown::ProjectionPushdown;
 
 use super::guard;
+use super::keys;
 use super::not_in::CorrelatedNotIn;
 use super::subquery::{OneRow, TruthValue};
 use super::ties;
@@ -55,7 +56,7 @@ pub(super) fn normalize_in(state: &SessionState, plan: LogicalPlan) -> Result<Lo
     // Names of its own for each plan, so that EXPLAIN shows the same text each time.
     let surroundings = Surroundings { state, aliases: Arc::default() };
     let plan = guard::settle(state.optimizer().optimize(plan, &surroundings, |_, _| {})?)?;
-    ties::settle(plan)
+    ties::settle(keys::settle(plan)?)
 }
 
 /// Optimizes a part of a plan that is in normal form already, so that the analyzer must not see it again.

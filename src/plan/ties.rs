@@ -181,7 +181,7 @@ fn can_sort(expr: &Expr, schema: &DFSchema) -> bool {
 }
 
 /// The new expression under the name by which the plan above knows the old one.
-fn keep_name(old: &Expr, new: Expr) -> Result<Expr> {
+pub(super) fn keep_name(old: &Expr, new: Expr) -> Result<Expr> {
     let (_, name) = old.qualified_name();
     new.alias_if_changed(name)
 }

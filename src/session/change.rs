@@ -15,7 +15,7 @@ use super::transaction::View;
 use crate::catalog::{Catalog, Relation};
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::sql::{CHANGED, CONFLICTS, Conflict, Delete, Insert, InsertRows, OutputColumn, Returning, Truncate, Update};
-use crate::zset::{Rows, Weight, consolidate};
+use crate::zset::{Rows, Weight, canonical, canonical_columns, consolidate};
 
 /// What a statement does to one table.
 pub struct Change {
@@ -111,7 +111,8 @@ async fn resolve_conflicts(
 fn repeated_rows(keys: &[ArrayRef], rows: usize) -> Vec<usize> {
     let fields = keys.iter().map(|column| SortField::new(column.data_type().clone())).collect();
     let converter = RowConverter::new(fields).expect("key columns have an order");
-    let encoded = converter.convert_columns(keys).expect("the columns are those of the converter");
+    let keys: Vec<ArrayRef> = keys.iter().map(canonical).collect();
+    let encoded = converter.convert_columns(&keys).expect("the columns are those of the converter");
     let mut seen = HashSet::with_capacity(rows);
     (0..rows).filter(|row| !seen.insert(encoded.row(*row))).collect()
 }
@@ -256,14 +257,14 @@ pub fn check_unique(view: &View, change: &Change) -> SqlResult<()> {
     if table.primary_key.is_empty() || change.rows.is_empty() {
         return Ok(());
     }
-    let keys = Rows::inserts(change.rows.batch().project(&table.primary_key).expect("keys are columns of their table"));
+    let keys = Rows::inserts(canonical_columns(&change.rows, &table.primary_key));
     let keys = consolidate(&keys).into_parts().0.columns().to_vec();
     let mut parts = vec![change.rows.clone()];
     if !change.truncate {
         parts.push(view.lookup(table, &keys).1);
     }
     let after = consolidate(&Rows::concat(&table.arrow_schema(), &parts));
-    let key = after.batch().project(&table.primary_key).expect("keys are columns of their table");
+    let key = canonical_columns(&after, &table.primary_key);
     let counted = consolidate(&Rows::new(key, after.weights().cloned()));
     let twice = |weight: Weight| weight > 1;
     match (0..counted.len()).find(|row| twice(counted.weight(*row))) {

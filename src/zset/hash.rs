@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, make_array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, make_array};
 use arrow::datatypes::{
     DataType, Date32Type, Date64Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
     Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit,
@@ -14,6 +14,8 @@ use arrow::datatypes::{
 };
 use arrow::row::{RowConverter, SortField};
 use xxhash_rust::xxh3::xxh3_64;
+
+use super::Rows;
 
 /// The hash of a key of no columns.
 pub const KEYLESS_HASH: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -153,6 +155,14 @@ pub fn canonical(column: &ArrayRef) -> ArrayRef {
         }
         _ => column.clone(),
     }
+}
+
+/// Columns of the rows with every value in canonical form.
+pub fn canonical_columns(rows: &Rows, columns: &[usize]) -> RecordBatch {
+    let batch = rows.batch().project(columns).expect("the columns are columns of the rows");
+    let values = batch.columns().iter().map(canonical).collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(batch.schema(), values, &options).expect("a canonical value is of the same type")
 }
 
 fn wide(value: i128) -> u64 {

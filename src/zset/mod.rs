@@ -15,7 +15,7 @@ mod weight;
 pub use consolidate::consolidate;
 pub use delta::Delta;
 pub use error_row::{DataError, ErrorRows};
-pub use hash::{KEYLESS_HASH, canonical, interval_length, row_hashes};
+pub use hash::{KEYLESS_HASH, canonical, canonical_columns, interval_length, row_hashes};
 pub use pretty::{parse_rows, pretty_delta, pretty_rows};
 pub use radix::{HashedRow, sort_by_hash};
 pub use relation::RelationId;

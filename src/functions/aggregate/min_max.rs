@@ -6,11 +6,12 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, FixedSizeBinaryArray, PrimitiveArray, StringViewArray};
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type,
-    Int64Type, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, UInt32Type,
+    Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit,
+    TimestampMicrosecondType, UInt32Type,
 };
 
 use super::{Accumulate, Aggregation, Results, each_value};
-use crate::zset::{Weight, weights_add};
+use crate::zset::{Weight, interval_length, weights_add};
 
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Side {
@@ -18,7 +19,7 @@ pub(super) enum Side {
     Greatest,
 }
 
-/// The aggregate for a type that has an order here; intervals, arrays and the like have none.
+/// The aggregate for a type that has an order here; arrays and the like have none.
 pub(super) fn find(argument: &DataType, side: Side, append_only: bool) -> Option<Aggregation> {
     let data_type = argument.clone();
     match argument {
@@ -35,6 +36,7 @@ pub(super) fn find(argument: &DataType, side: Side, append_only: bool) -> Option
         DataType::Utf8View | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
             Some(make::<Box<[u8]>>(data_type, side, append_only))
         }
+        DataType::Interval(IntervalUnit::MonthDayNano) => Some(make::<Span>(data_type, side, append_only)),
         _ => None,
     }
 }
@@ -105,6 +107,35 @@ impl Ordered for i128 {
 
     fn column(values: Vec<Option<Self>>, data_type: &DataType) -> ArrayRef {
         column_of::<Decimal128Type, _>(values, data_type, |value| value)
+    }
+}
+
+/// An interval by its length; of equally long ones that of fewer months, then of fewer days is less.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Span {
+    length: i128,
+    months: i32,
+    days: i32,
+    nanoseconds: i64,
+}
+
+impl Ordered for Span {
+    fn least() -> Self {
+        Span { length: i128::MIN, months: 0, days: 0, nanoseconds: 0 }
+    }
+
+    fn each(column: &ArrayRef, weights: Option<&[Weight]>, add: impl FnMut(usize, Self, Weight)) {
+        let span = |value: IntervalMonthDayNano| {
+            let IntervalMonthDayNano { months, days, nanoseconds } = value;
+            Span { length: interval_length(value), months, days, nanoseconds }
+        };
+        each_of::<IntervalMonthDayNanoType, _>(column, weights, span, add);
+    }
+
+    fn column(values: Vec<Option<Self>>, data_type: &DataType) -> ArrayRef {
+        column_of::<IntervalMonthDayNanoType, _>(values, data_type, |span| {
+            IntervalMonthDayNano::new(span.months, span.days, span.nanoseconds)
+        })
     }
 }
 

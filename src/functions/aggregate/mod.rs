@@ -17,7 +17,7 @@ use arrow::datatypes::DataType;
 
 use crate::zset::{DataError, Weight};
 
-pub use udaf::kept_aggregates;
+pub use udaf::{kept_aggregates, least_of};
 
 /// The state of one aggregate for all groups of an operator. Groups are numbered; group g's state is in slot g.
 ///

@@ -17,7 +17,7 @@ use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::utils::format_state_name;
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, ReversedUDAF, Signature, Volatility,
+    Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, Expr, GroupsAccumulator, ReversedUDAF, Signature, Volatility,
 };
 
 use super::{Accumulate, Aggregation, MakeAccumulate, find};
@@ -35,6 +35,11 @@ pub fn kept_aggregates() -> Vec<AggregateUDF> {
         bool_and_or::bool_or_udaf(),
     ];
     inner.into_iter().map(|inner| AggregateUDF::from(Kept::new(inner))).collect()
+}
+
+/// `min(value)`, for plans that are built here.
+pub fn least_of(value: Expr) -> Expr {
+    AggregateUDF::from(Kept::new(min_max::min_udaf())).call(vec![value])
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -35,7 +35,10 @@ impl DatePart {
         let field = canonical(field)?;
         let signature = Signature::any(1, Volatility::Immutable);
         let part = DatePart { field: field.to_string(), numeric, kind: kind.clone(), signature };
-        part.micros_of(0, &Zone::UTC)?;
+        match kind {
+            PgType::Interval => part.of_interval(IntervalMonthDayNano::new(0, 0, 0))?,
+            _ => part.micros_of(0, &Zone::UTC)?,
+        };
         Some(udf(part).call(vec![argument]))
     }
 

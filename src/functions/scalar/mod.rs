@@ -14,7 +14,7 @@ mod windows;
 pub use arithmetic::{Arithmetic, Number, Operation};
 pub use calendar::{AtTimeZone, DatePart, IntervalFunction, IntervalRule};
 pub use cast::PgCast;
-pub use compare::interval_order;
+pub use compare::{canonical_value, interval_order, is_canonical};
 pub use interval::{TimeOperation, TimeShape};
 pub use json::{JsonCall, JsonOperator, json_functions};
 pub use number::{NumberFunction, Rounding};

@@ -357,6 +357,12 @@ fn times(operation: Operation, shape: TimeShape, swapped: bool, left: Operand, r
 
 /// A comparison of two values, brought to one type.
 pub(super) fn comparison(operator: Operator, left: Operand, right: Operand) -> Result<Expr> {
+    if let (Some(PgType::Interval), Some(PgType::Interval) | None) | (None, Some(PgType::Interval)) =
+        (&left.kind, &right.kind)
+    {
+        let side = |side: Operand| cast_to(side, &PgType::Interval).map(interval_order);
+        return Ok(compare(operator, side(left)?, side(right)?));
+    }
     let (left, right) = match (left.kind.clone(), right.kind.clone()) {
         (Some(kind), None) => (settle(left.expr), cast_to(right, &beside_comparison(&kind))?),
         (None, Some(kind)) => (cast_to(left, &beside_comparison(&kind))?, settle(right.expr)),
@@ -365,9 +371,6 @@ pub(super) fn comparison(operator: Operator, left: Operand, right: Operand) -> R
             if never_equal(&a, &b) {
                 return Err(undefined(&operator.to_string(), Some(&a), Some(&b)));
             }
-            if (a == PgType::Interval) && (b == PgType::Interval) {
-                return Ok(compare(operator, interval_order(left.expr), interval_order(right.expr)));
-            }
             match wider(&a, &b) {
                 // Text of any declared length is compared as it is.
                 Some(kind) if kind != PgType::Text && a != b => (cast_to(left, &kind)?, cast_to(right, &kind)?),
@@ -375,25 +378,7 @@ pub(super) fn comparison(operator: Operator, left: Operand, right: Operand) -> R
             }
         }
     };
-    if let (Expr::Literal(_, Some(_)), _) | (_, Expr::Literal(_, Some(_))) = (&left, &right)
-        && let (true, true) = (is_interval(&left), is_interval(&right))
-    {
-        return Ok(compare(operator, interval_order(left), interval_order(right)));
-    }
     Ok(compare(operator, left, right))
-}
-
-fn is_interval(expression: &Expr) -> bool {
-    use arrow::datatypes::{DataType, IntervalUnit};
-    let interval = DataType::Interval(IntervalUnit::MonthDayNano);
-    match expression {
-        Expr::Literal(value, _) => value.data_type() == interval,
-        Expr::Cast(cast) => *cast.field.data_type() == interval,
-        other => {
-            use datafusion::logical_expr::ExprSchemable;
-            other.get_type(&DFSchema::empty()).is_ok_and(|kind| kind == interval)
-        }
-    }
 }
 
 /// What a text constant is read as beside a value: a declared length would cut it.

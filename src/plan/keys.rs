@@ -1,0 +1,148 @@
+//! Keys that SQL holds for equal are made equal in their bits: -0 and 0, every NaN, 30 days and a month.
+//!
+//! Part of the normal form, so that operators and DataFusion agree. A group of floats shows its canonical value, a group
+//! of intervals the least of those that are there, as `min` chooses it.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{Column, DFSchema};
+use datafusion::error::Result;
+use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction};
+use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan, Projection, SortExpr, Window};
+
+use super::ties::keep_name;
+use crate::functions::aggregate::least_of;
+use crate::functions::{canonical_value, is_canonical};
+
+pub(super) fn settle(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let settled = plan.transform_up_with_subqueries(|plan| match plan {
+        LogicalPlan::Aggregate(aggregate) => settle_aggregate(aggregate),
+        LogicalPlan::Window(window) => settle_window(window),
+        LogicalPlan::Sort(mut sort) => {
+            let schema = sort.input.schema().clone();
+            sort.expr = sort.expr.into_iter().map(|key| sort_key(key, &schema)).collect();
+            Ok(Transformed::yes(LogicalPlan::Sort(sort)))
+        }
+        LogicalPlan::Join(mut join) => {
+            let (left, right) = (join.left.schema().clone(), join.right.schema().clone());
+            let keys = std::mem::take(&mut join.on).into_iter();
+            join.on = keys.map(|(one, other)| (canonical_key(one, &left), canonical_key(other, &right))).collect();
+            Ok(Transformed::yes(LogicalPlan::Join(join)))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(settled.data)
+}
+
+fn settle_aggregate(mut aggregate: Aggregate) -> Result<Transformed<LogicalPlan>> {
+    let schema = aggregate.input.schema().clone();
+    for call in &mut aggregate.aggr_expr {
+        *call = settle_call(call.clone(), &schema)?;
+    }
+    if aggregate.group_expr.iter().any(|key| matches!(key, Expr::GroupingSet(_))) {
+        return Ok(Transformed::yes(LogicalPlan::Aggregate(aggregate)));
+    }
+    // The intervals that stand for their groups, by the place of their key.
+    let mut shown: Vec<(usize, Expr)> = Vec::new();
+    for (place, key) in aggregate.group_expr.iter_mut().enumerate() {
+        let plain = key.clone().unalias();
+        let canonical = canonical_key(plain.clone(), &schema);
+        if canonical == plain {
+            continue;
+        }
+        if is_interval(&plain, &schema) {
+            shown.push((place, least_of(plain).alias(shown_name(place))));
+        }
+        let (relation, name) = key.qualified_name();
+        *key = canonical.alias_qualified(relation, name);
+    }
+    if shown.is_empty() {
+        return Ok(Transformed::yes(LogicalPlan::Aggregate(aggregate)));
+    }
+    let places: Vec<usize> = shown.iter().map(|(place, _)| *place).collect();
+    aggregate.aggr_expr.extend(shown.into_iter().map(|(_, least)| least));
+    with_shown(aggregate, &places).map(Transformed::yes)
+}
+
+/// The aggregate's columns as they were, with the chosen intervals for the keys at `places`.
+fn with_shown(aggregate: Aggregate, places: &[usize]) -> Result<LogicalPlan> {
+    let Aggregate { input, group_expr, aggr_expr, schema, .. } = aggregate;
+    let columns = schema.columns().into_iter().enumerate().map(|(place, column)| match places.contains(&place) {
+        true => Expr::Column(Column::new_unqualified(shown_name(place))).alias_qualified(column.relation, column.name),
+        false => Expr::Column(column),
+    });
+    let columns: Vec<Expr> = columns.collect();
+    let grouped = LogicalPlan::Aggregate(Aggregate::try_new(input, group_expr, aggr_expr)?);
+    Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(grouped))?))
+}
+
+fn shown_name(place: usize) -> String {
+    format!("shown_{place}")
+}
+
+/// What DISTINCT and ORDER BY of an aggregate see.
+fn settle_call(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    let call = match &expr {
+        Expr::Alias(alias) => alias.expr.as_ref(),
+        other => other,
+    };
+    let Expr::AggregateFunction(AggregateFunction { func, params }) = call else { return Ok(expr) };
+    let mut params = params.clone();
+    if params.distinct {
+        params.args = params.args.into_iter().map(|arg| canonical_key(arg, schema)).collect();
+    }
+    params.order_by = params.order_by.into_iter().map(|key| sort_key(key, schema)).collect();
+    let settled = Expr::AggregateFunction(AggregateFunction { func: func.clone(), params });
+    if settled == *call { Ok(expr) } else { keep_name(&expr, settled) }
+}
+
+fn settle_window(window: Window) -> Result<Transformed<LogicalPlan>> {
+    let schema = window.input.schema().clone();
+    let calls = window.window_expr.iter().cloned().map(|expr| settle_window_call(expr, &schema));
+    let calls = calls.collect::<Result<Vec<_>>>()?;
+    if calls == window.window_expr {
+        return Ok(Transformed::no(LogicalPlan::Window(window)));
+    }
+    Ok(Transformed::yes(LogicalPlan::Window(Window::try_new(calls, window.input)?)))
+}
+
+fn settle_window_call(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    let call = match &expr {
+        Expr::Alias(alias) => alias.expr.as_ref(),
+        other => other,
+    };
+    let Expr::WindowFunction(call) = call else { return Ok(expr) };
+    let mut settled: WindowFunction = call.as_ref().clone();
+    let params = &mut settled.params;
+    params.partition_by =
+        std::mem::take(&mut params.partition_by).into_iter().map(|key| canonical_key(key, schema)).collect();
+    params.order_by = std::mem::take(&mut params.order_by).into_iter().map(|key| sort_key(key, schema)).collect();
+    if settled == **call { Ok(expr) } else { keep_name(&expr, Expr::WindowFunction(Box::new(settled))) }
+}
+
+fn sort_key(key: SortExpr, schema: &DFSchema) -> SortExpr {
+    SortExpr { expr: canonical_key(key.expr, schema), ..key }
+}
+
+fn canonical_key(key: Expr, schema: &DFSchema) -> Expr {
+    if varies(&key, schema) { canonical_value(key) } else { key }
+}
+
+/// Whether values of an expression can be equal and have other bits.
+fn varies(key: &Expr, schema: &DFSchema) -> bool {
+    fn kind_varies(kind: &DataType) -> bool {
+        match kind {
+            DataType::Float32 | DataType::Float64 | DataType::Interval(_) => true,
+            DataType::List(item) => kind_varies(item.data_type()),
+            _ => false,
+        }
+    }
+    let settled = is_canonical(key) || matches!(key, Expr::Literal(_, _));
+    !settled && key.get_type(schema).is_ok_and(|kind| kind_varies(&kind))
+}
+
+fn is_interval(key: &Expr, schema: &DFSchema) -> bool {
+    matches!(key.get_type(schema), Ok(DataType::Interval(_)))
+}
