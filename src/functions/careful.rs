@@ -1,5 +1,6 @@
 //! Expressions row by row where a whole batch fails: `x <> 0 AND 6 / x > 2` divides only where the first side is true.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array, new_empty_array, new_null_array};
@@ -100,7 +101,7 @@ pub struct Names {
     pub display_name: String,
 }
 
-#[derive(Debug, Eq, Hash)]
+#[derive(Debug)]
 struct Careful {
     expression: Arc<dyn PhysicalExpr>,
     /// The columns that it reads, which are the call's arguments.
@@ -112,6 +113,15 @@ struct Careful {
 impl PartialEq for Careful {
     fn eq(&self, other: &Self) -> bool {
         self.expression.as_ref() == other.expression.as_ref() && self.schema == other.schema && self.like == other.like
+    }
+}
+
+impl Eq for Careful {}
+
+impl Hash for Careful {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.expression.hash(state);
+        self.like.hash(state);
     }
 }
 
