@@ -87,6 +87,7 @@ fn relation(text: bool) -> Relation {
         kind: RelationKind::Source,
         columns: vec![Column::new("k", key), Column::new("v", PgType::Int8)],
         primary_key: Vec::new(),
+        index_key: Vec::new(),
         append_only: true,
         definition: String::new(),
         depends_on: Vec::new(),

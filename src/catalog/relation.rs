@@ -94,6 +94,9 @@ pub struct Relation {
     /// Indices of the key's columns, in the key's order; empty if no key is declared.
     pub primary_key: Vec<usize>,
     pub append_only: bool,
+    /// Indexes: the columns of the indexed relation by which its rows are arranged; empty if nothing is kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub index_key: Vec<usize>,
     /// Views and sinks: the SELECT, all names in it qualified. Everything else: the CREATE statement.
     pub definition: String,
     /// Relations that the definition reads, each once.
@@ -118,8 +121,16 @@ impl Relation {
         self.options.get("connector").map(String::as_str)
     }
 
-    /// The columns by which workers arrange it: the primary key, else all.
+    /// Whether it is an index that keeps the rows of this relation.
+    pub fn indexes(&self, id: RelationId) -> bool {
+        self.kind == RelationKind::Index && !self.index_key.is_empty() && self.depends_on.contains(&id)
+    }
+
+    /// The columns by which workers arrange it: the primary key, else all; for an index those of the indexed relation.
     pub fn arrangement_key(&self) -> Vec<usize> {
+        if self.kind == RelationKind::Index {
+            return self.index_key.clone();
+        }
         match self.primary_key.is_empty() {
             true => (0..self.columns.len()).collect(),
             false => self.primary_key.clone(),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
 use super::edit::CatalogEdit;
@@ -102,6 +103,14 @@ impl Catalog {
 
     pub fn get(&self, id: RelationId) -> Option<&Arc<Relation>> {
         self.relations.get(&id)
+    }
+
+    /// The columns of the rows that workers keep for a relation: for an index those of the indexed one.
+    pub fn kept_schema(&self, relation: &Relation) -> Option<SchemaRef> {
+        match relation.kind {
+            RelationKind::Index => self.get(*relation.depends_on.first()?).map(|indexed| indexed.arrow_schema()),
+            _ => Some(relation.arrow_schema()),
+        }
     }
 
     /// All relations in the order of their creation.
@@ -215,6 +224,7 @@ fn dead_letters() -> Relation {
         ],
         primary_key: Vec::new(),
         append_only: true,
+        index_key: Vec::new(),
         definition: String::new(),
         depends_on: Vec::new(),
         options: BTreeMap::new(),
@@ -236,6 +246,7 @@ pub(super) mod tests {
             columns: vec![Column::new("a", PgType::Int4)],
             primary_key: Vec::new(),
             append_only: false,
+            index_key: Vec::new(),
             definition: String::new(),
             depends_on: depends_on.to_vec(),
             options: BTreeMap::new(),

@@ -15,7 +15,7 @@ use super::outlets::{Subscribe, Subscription};
 use super::run::{Core, Flow};
 use super::step::Inputs;
 use crate::catalog::{Catalog, CatalogEdit, Relation, RelationKind};
-use crate::dataflow::{Command, Graph, Install, Node, NodeKind, Start};
+use crate::dataflow::{Command, Graph, Install, Node, NodeKind, SavedPart, Start};
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::plan::{self, InputRelation};
 use crate::sql;
@@ -46,7 +46,12 @@ impl plan::Inputs for CatalogInputs<'_> {
 impl Core {
     /// Applies edits made for the catalog of version `base`, and the changes of tables that come with them, in one
     /// step; new views are full when it returns.
-    pub(super) fn define(&mut self, definition: Definition) -> Result<Step, WriteError> {
+    /// `filled` is the state of the one relation among the new ones that was filled before.
+    pub(super) fn define(
+        &mut self,
+        definition: Definition,
+        filled: Option<Vec<SavedPart>>,
+    ) -> Result<Step, WriteError> {
         let Definition { base, edits, changes } = definition;
         if base != self.catalog.version() {
             return Err(WriteError::Conflict);
@@ -54,17 +59,14 @@ impl Core {
         if edits.is_empty() && changes.is_empty() {
             return Ok(self.at.step);
         }
-        let mut after = (*self.catalog).clone();
-        for edit in &edits {
-            after.check(edit)?;
-            after = after.apply(edit);
-        }
+        let after = self.catalog.check_all(&edits)?;
         let published = self.published.borrow().clone();
         let rows = admit(Write { changes, sync: true }, &after, &published, &mut Pending::default())?;
         let before = (self.catalog.clone(), self.flows.clone());
         let mut inputs = Inputs { edits, ..Inputs::default() };
         rows.into_iter().for_each(|(table, rows)| inputs.add(table, rows));
-        let taken = self.create(after, &inputs.edits, true).and_then(|commands| Ok((self.log_step(inputs)?, commands)));
+        let taken = self.create(after, &inputs.edits, true, filled);
+        let taken = taken.and_then(|commands| Ok((self.log_step(inputs)?, commands)));
         let (record, mut commands) = match taken {
             Ok(taken) => taken,
             Err(error) => {
@@ -88,14 +90,20 @@ impl Core {
         }
         let before = self.catalog.clone();
         let after = edits.iter().fold((*before).clone(), |catalog, edit| catalog.apply(edit));
-        let mut commands = self.create(after, edits, false)?;
+        let mut commands = self.create(after, edits, false, None)?;
         commands.splice(0..0, self.forget(&before));
         Ok(commands)
     }
 
     /// Makes `after` the catalog, and gives what the workers have to do for what is new in it. In a replay `is_new` is
     /// false: what lies outside was looked at when the edits were logged, and has moved on since.
-    fn create(&mut self, after: Catalog, edits: &[CatalogEdit], is_new: bool) -> SqlResult<Vec<Command>> {
+    fn create(
+        &mut self,
+        after: Catalog,
+        edits: &[CatalogEdit],
+        is_new: bool,
+        mut filled: Option<Vec<SavedPart>>,
+    ) -> SqlResult<Vec<Command>> {
         let before = std::mem::replace(&mut self.catalog, Arc::new(after));
         let after = self.catalog.clone();
         let mut commands = Vec::new();
@@ -107,9 +115,9 @@ impl Core {
             if is_new && relation.connector().is_some() && relation.kind != RelationKind::Sink {
                 check_source(relation, &self.config)?;
             }
-            if let Some(graph) = self.graph_for(relation, &after)? {
-                let start = self.hydration(&graph)?;
-                commands.push(Command::Install(Arc::new(self.install(relation, graph, start))));
+            let is_filled = matches!(relation.kind, RelationKind::MaterializedView | RelationKind::Index);
+            if let Some(install) = self.install_of(relation, &after, |_| filled.take_if(|_| is_filled))? {
+                commands.push(Command::Install(Arc::new(install)));
             }
             if relation.kind == RelationKind::Sink && is_new {
                 self.open_new_sink(relation)?;
@@ -142,23 +150,56 @@ impl Core {
         (!installed.is_empty()).then_some(Command::Drop(installed))
     }
 
-    /// The dataflow of a relation. `None` for relations without one.
-    pub(super) fn graph_for(&self, relation: &Relation, catalog: &Catalog) -> SqlResult<Option<Graph>> {
-        Ok(match relation.kind {
-            RelationKind::View | RelationKind::Index => None,
-            RelationKind::Table => Some(feed(relation, relation.append_only)),
-            RelationKind::Source => Some(feed(relation, relation.primary_key.is_empty())),
-            RelationKind::MaterializedView | RelationKind::Sink => {
-                let query = sql::bind_definition(relation, catalog)?;
-                Some(self.graph_of(&query.plan, catalog)?)
-            }
-        })
+    /// The dataflow of a relation, with the state that `saved` has for its fingerprint, else to be filled from what it
+    /// reads. `None` for relations without one.
+    pub(super) fn install_of(
+        &mut self,
+        relation: &Relation,
+        catalog: &Catalog,
+        saved: impl FnOnce(u64) -> Option<Vec<SavedPart>>,
+    ) -> SqlResult<Option<Install>> {
+        let Some(graph) = self.graph_of_relation(relation, catalog)? else { return Ok(None) };
+        let flow = flow_of(&graph);
+        let start = match saved(flow.fingerprint) {
+            Some(parts) => Start::Restore(parts),
+            None => self.hydration(&graph)?,
+        };
+        self.flows.insert(relation.id, flow);
+        Ok(Some(Install {
+            relation: relation.id,
+            graph,
+            keep: relation.kind.is_kept() || relation.kind == RelationKind::Index,
+            key: relation.arrangement_key(),
+            start,
+        }))
     }
 
-    /// What the workers need for a relation's dataflow.
-    pub(super) fn install(&mut self, relation: &Relation, graph: Graph, start: Start) -> Install {
-        self.flows.insert(relation.id, flow_of(&graph));
-        Install { relation: relation.id, graph, keep: relation.kind.is_kept(), key: relation.arrangement_key(), start }
+    /// What keeps a relation up to date; `None` if nothing has to.
+    pub(super) fn graph_of_relation(&self, relation: &Relation, catalog: &Catalog) -> SqlResult<Option<Graph>> {
+        let graph = match relation.kind {
+            RelationKind::View => return Ok(None),
+            RelationKind::Index => return Ok(self.graph_of_index(relation, catalog)),
+            RelationKind::Table => feed_graph(relation, relation.append_only),
+            RelationKind::Source => feed_graph(relation, relation.primary_key.is_empty()),
+            RelationKind::MaterializedView | RelationKind::Sink => {
+                let query = sql::bind_definition(relation, catalog)?;
+                self.graph_of(&query.plan, catalog)?
+            }
+        };
+        Ok(Some(graph))
+    }
+
+    /// An index is another arrangement of the same rows.
+    fn graph_of_index(&self, index: &Relation, catalog: &Catalog) -> Option<Graph> {
+        let indexed = index.depends_on.first().and_then(|id| catalog.get(*id));
+        let indexed = indexed.filter(|_| !index.index_key.is_empty())?;
+        let node = Node {
+            kind: NodeKind::Relation(indexed.id),
+            inputs: Vec::new(),
+            schema: indexed.arrow_schema(),
+            append_only: self.flows.get(&indexed.id).is_some_and(|flow| flow.append_only),
+        };
+        Some(Graph { nodes: vec![node] })
     }
 
     fn graph_of(&self, query: &LogicalPlan, catalog: &Catalog) -> SqlResult<Graph> {
@@ -167,7 +208,7 @@ impl Core {
     }
 
     /// What a new dataflow is filled with: kept relations by the workers themselves, sources by reading them again.
-    pub(super) fn hydration(&self, graph: &Graph) -> SqlResult<Start> {
+    fn hydration(&self, graph: &Graph) -> SqlResult<Start> {
         let mut rows = HashMap::new();
         for id in graph.relations() {
             let is_source = self.catalog.get(id).is_some_and(|relation| relation.kind == RelationKind::Source);
@@ -248,7 +289,7 @@ impl Core {
 }
 
 /// The dataflow of a relation whose rows are fed.
-fn feed(relation: &Relation, append_only: bool) -> Graph {
+pub(super) fn feed_graph(relation: &Relation, append_only: bool) -> Graph {
     let node = Node { kind: NodeKind::Feed, inputs: Vec::new(), schema: relation.arrow_schema(), append_only };
     Graph { nodes: vec![node] }
 }

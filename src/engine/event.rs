@@ -82,6 +82,8 @@ pub(super) enum Event {
         rows: SourceRows,
         reply: oneshot::Sender<SqlResult<()>>,
     },
+    /// What was filled beside the engine is ready, or has failed.
+    Filled(Box<super::fill::Filled>),
     /// A source cannot go on by itself.
     SourceFailed {
         source: RelationId,

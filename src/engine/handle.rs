@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::counters::Counters;
 use super::event::{Definition, Event, Events, TableChange, Write, WriteError};
+use super::fill::{Job, Jobs};
 use super::outlets::{Subscribe, Subscription};
 use super::published::Published;
 use super::{recover, run};
@@ -29,6 +30,8 @@ pub struct EngineConfig {
     pub sync: bool,
     /// Bytes of log after which a checkpoint is written.
     pub checkpoint_bytes: u64,
+    /// Rows from which on a new view is filled beside the engine, and those that it takes at once then.
+    pub fill_rows: usize,
     /// Folders within which files may be read and written by SQL.
     pub allowed_paths: Vec<PathBuf>,
 }
@@ -42,6 +45,7 @@ impl EngineConfig {
             memory_limit: 1 << 30,
             sync: true,
             checkpoint_bytes: 64 << 20,
+            fill_rows: 64 * 1024,
             allowed_paths: Vec::new(),
         }
     }
@@ -56,6 +60,7 @@ pub(super) struct Inner {
     pub published: watch::Receiver<Arc<Published>>,
     pub failed: watch::Receiver<Option<SqlError>>,
     pub counters: Arc<Counters>,
+    pub jobs: Jobs,
     pub config: EngineConfig,
     /// Where ad-hoc queries and connectors run.
     pub runtime: Handle,
@@ -82,6 +87,7 @@ impl Engine {
             published: core.published.subscribe(),
             failed: core.failed.subscribe(),
             counters: core.counters.clone(),
+            jobs: core.jobs.clone(),
             runtime: core.runtime.handle().clone(),
             memory: Arc::new(pool),
             config,
@@ -104,6 +110,11 @@ impl Engine {
         &self.0.counters
     }
 
+    /// What runs beside the steps at this moment.
+    pub fn jobs(&self) -> Vec<Job> {
+        self.0.jobs.list()
+    }
+
     pub fn config(&self) -> &EngineConfig {
         &self.0.config
     }
@@ -116,8 +127,8 @@ impl Engine {
         self.ask(|reply| Event::Write { write, reply }).await?
     }
 
-    /// Changes the catalog in one step; new materialized views are filled when it returns.
-    /// `base` is the version of the catalog for which the edits were made.
+    /// Changes the catalog in one step; new materialized views are filled when it returns. Dropping the future ends
+    /// the filling. `base` is the version of the catalog for which the edits were made.
     ///
     /// # Errors
     /// [`WriteError::Conflict`] if the catalog has changed since `base`.

@@ -118,19 +118,39 @@ pub(super) async fn reread(
 ) -> SqlResult<Rows> {
     let schema = relation.arrow_schema();
     let Some(to) = to else { return Ok(Rows::empty(schema)) };
-    let mut source = open(relation, config, from, Some(to.clone()))?;
+    let mut again = Reread::open(relation, config, from, to)?;
     let mut parts = Vec::new();
-    loop {
-        let polled = source.poll(POLL).await.map_err(|failed| failed.error)?;
-        let reached = polled.position == to;
-        if polled.finished && !reached {
-            let message = format!("source \"{}\" ends before the position that was read already", relation.name);
+    while let Some(rows) = again.next().await? {
+        parts.push(rows);
+    }
+    Ok(Rows::concat(&schema, &parts))
+}
+
+/// The same, piece by piece.
+pub(super) struct Reread {
+    name: String,
+    source: Box<dyn Source>,
+    to: Position,
+    reached: bool,
+}
+
+impl Reread {
+    pub fn open(relation: &Relation, config: &EngineConfig, from: Option<Position>, to: Position) -> SqlResult<Self> {
+        let source = open(relation, config, from, Some(to.clone()))?;
+        Ok(Self { name: relation.name.clone(), source, to, reached: false })
+    }
+
+    pub async fn next(&mut self) -> SqlResult<Option<Rows>> {
+        if self.reached {
+            return Ok(None);
+        }
+        let polled = self.source.poll(POLL).await.map_err(|failed| failed.error)?;
+        self.reached = polled.position == self.to;
+        if polled.finished && !self.reached {
+            let message = format!("source \"{}\" ends before the position that was read already", self.name);
             return Err(SqlError::new(SqlState::DATA_CORRUPTED, message));
         }
-        parts.push(Rows::inserts(polled.rows));
-        if reached {
-            return Ok(Rows::concat(&schema, &parts));
-        }
+        Ok(Some(Rows::inserts(polled.rows)))
     }
 }
 

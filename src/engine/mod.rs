@@ -8,6 +8,7 @@ mod constraints;
 mod counters;
 mod define;
 mod event;
+mod fill;
 mod handle;
 mod ingest;
 mod outlets;
@@ -23,6 +24,7 @@ mod tests;
 
 pub use counters::{Counters, SourceCounters};
 pub use event::{TableChange, Write, WriteError};
+pub use fill::Job;
 pub use handle::{Engine, EngineConfig};
 pub use outlets::{Subscribe, Subscription};
 pub use published::Published;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::ingest::Positions;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Relation};
 use crate::state::Snapshot;
 use crate::zset::{ErrorRows, Moment, RelationId};
 
@@ -42,6 +42,18 @@ impl Published {
         let named = Snapshot::empty(relation.arrow_schema(), relation.arrangement_key());
         let parts = self.relations.get(&id).into_iter().flat_map(|contents| contents.parts());
         Some(Snapshot::merged(&std::iter::once(named).chain(parts).collect::<Vec<_>>()))
+    }
+
+    /// The same rows once more for each index of the relation, arranged by its columns.
+    pub fn indexes(&self, id: RelationId) -> Vec<Snapshot> {
+        let Some(relation) = self.catalog.get(id) else { return Vec::new() };
+        let indexes = self.catalog.relations().filter(|index| index.indexes(id));
+        let snapshot = |index: &Arc<Relation>| {
+            let named = Snapshot::empty(relation.arrow_schema(), index.arrangement_key());
+            let parts = self.relations.get(&index.id)?.parts();
+            Some(Snapshot::merged(&std::iter::once(named).chain(parts).collect::<Vec<_>>()))
+        };
+        indexes.filter_map(snapshot).collect()
     }
 
     /// The live error rows of a kept relation.

@@ -57,10 +57,11 @@ impl Data for Tables {
         if let Some(rows) = self.sources.get(&relation.id) {
             let mut again = Arrangement::new(relation.arrow_schema(), relation.arrangement_key());
             again.absorb(rows);
-            return Some(plan::snapshot_table(again.snapshot(), None));
+            return Some(plan::snapshot_table(again.snapshot(), Vec::new(), None));
         }
         let snapshot = self.read.published.snapshot(relation.id)?;
-        Some(plan::snapshot_table(snapshot, self.read.overlay.get(&relation.id).cloned()))
+        let indexes = self.read.published.indexes(relation.id);
+        Some(plan::snapshot_table(snapshot, indexes, self.read.overlay.get(&relation.id).cloned()))
     }
 }
 

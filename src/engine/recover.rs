@@ -7,8 +7,8 @@ use tokio::sync::watch;
 
 use super::checkpoint::{Checkpoints, MANIFEST_FORMAT, Manifest, PartFiles};
 use super::counters::Counters;
-use super::define::fingerprint;
 use super::event::Events;
+use super::fill::Jobs;
 use super::handle::EngineConfig;
 use super::ingest::Readers;
 use super::outlets::Outlets;
@@ -17,7 +17,7 @@ use super::record::StepRecord;
 use super::run::Core;
 use super::step::Inputs;
 use crate::catalog::{Catalog, CatalogEdit, RelationKind};
-use crate::dataflow::{Command, Place, SavedPart, Start, Workers};
+use crate::dataflow::{Command, Place, SavedPart, Workers};
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::state::RunFiles;
 use crate::storage::{Disk, Log, LogPosition, ManifestStore};
@@ -103,6 +103,9 @@ fn empty(config: &EngineConfig, events: Events, log: Log, checkpoints: Checkpoin
         positions: BTreeMap::new(),
         readers: Readers::default(),
         outlets: Outlets::default(),
+        fills: BTreeMap::new(),
+        jobs: Jobs::default(),
+        jobs_begun: 0,
         closing: Vec::new(),
         temporary: Vec::new(),
         published: watch::channel(Arc::new(published)).0,
@@ -129,7 +132,8 @@ impl Core {
     fn open_part(&self, part: PartFiles) -> SqlResult<SavedPart> {
         // Columns of relations may have been renamed since the run was written; operators' columns have no names.
         let relation = self.catalog.get(part.relation).filter(|_| part.place == Place::Output);
-        let relation = relation.map(|relation| (relation.arrow_schema(), relation.arrangement_key()));
+        let kept = |relation| Some((self.catalog.kept_schema(relation)?, relation.arrangement_key()));
+        let relation = relation.and_then(|relation| kept(relation));
         let open = |file| {
             let expected = relation.as_ref().map(|(schema, key)| (schema.clone(), key.as_slice()));
             self.checkpoints.files.open(file, expected).map_err(SqlError::from)
@@ -148,13 +152,12 @@ impl Core {
     ) -> SqlResult<()> {
         let catalog = self.catalog.clone();
         for relation in catalog.relations() {
-            let Some(graph) = self.graph_for(relation, &catalog)? else { continue };
-            let fits = fingerprints.get(&relation.id) == Some(&fingerprint(&graph));
             let saved = parts.remove(&relation.id).unwrap_or_default();
             // What was fed is nowhere else; there is nothing to fill it from anew.
             let is_fed = matches!(relation.kind, RelationKind::Table | RelationKind::Source);
-            let start = if fits || is_fed { Start::Restore(saved) } else { self.hydration(&graph)? };
-            let install = self.install(relation, graph, start);
+            let fits = |fingerprint| is_fed || fingerprints.get(&relation.id) == Some(&fingerprint);
+            let saved = |fingerprint| fits(fingerprint).then_some(saved);
+            let Some(install) = self.install_of(relation, &catalog, saved)? else { continue };
             self.workers.send(&Command::Install(Arc::new(install)));
             if relation.kind == RelationKind::Sink {
                 self.reopen_sink(relation);

@@ -1,6 +1,6 @@
 //! The loop: one thread that takes events in the order in which they came and turns them into steps.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::Receiver as Reports;
 use std::sync::{Arc, atomic::Ordering};
@@ -13,6 +13,7 @@ use super::checkpoint::Checkpoints;
 use super::constraints::{Pending, admit};
 use super::counters::Counters;
 use super::event::{Event, Events, SourceRows, Write, WriteError};
+use super::fill::{Fill, Jobs};
 use super::handle::EngineConfig;
 use super::ingest::{Positions, Readers};
 use super::outlets::Outlets;
@@ -46,6 +47,10 @@ pub(super) struct Core {
     pub positions: Positions,
     pub readers: Readers,
     pub outlets: Outlets,
+    /// What is being filled beside the steps, by the number of its job.
+    pub fills: BTreeMap<u64, Fill>,
+    pub jobs: Jobs,
+    pub jobs_begun: u64,
     /// Tasks of sinks that were dropped and still make final what they had.
     pub closing: Vec<JoinHandle<()>>,
     /// Dataflows of subscribed queries: not in the catalog, gone with their subscriber.
@@ -65,7 +70,7 @@ pub(super) struct Flow {
     pub fingerprint: u64,
 }
 
-type WriteReply = oneshot::Sender<Result<Step, WriteError>>;
+pub(super) type WriteReply = oneshot::Sender<Result<Step, WriteError>>;
 
 /// What the next step is made of so far, and who waits for it.
 #[derive(Default)]
@@ -155,8 +160,7 @@ impl Core {
             Event::Source { rows, reply } => self.gather_source(rows, reply, gathered),
             Event::Define { definition, reply } => {
                 self.settle(std::mem::take(gathered));
-                let result = self.define(definition);
-                self.answer_when_closed(reply, result);
+                self.define_or_fill(definition, reply);
             }
             Event::Subscribe { what, reply } => {
                 self.settle(std::mem::take(gathered));
@@ -165,6 +169,10 @@ impl Core {
             Event::Unsubscribe(id) => {
                 self.outlets.unsubscribe(id);
                 self.count_subscribers();
+            }
+            Event::Filled(filled) => {
+                self.settle(std::mem::take(gathered));
+                self.filled(*filled);
             }
             Event::SourceFailed { source, reader, error } => self.source_failed(source, reader, error),
             Event::Tick => gathered.inputs.tick |= self.flows.values().any(|flow| flow.uses_clock),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::counters::Counters;
@@ -108,21 +109,8 @@ impl Core {
 
     /// Waits until every worker has finished the step.
     pub(super) fn collect(&mut self, step: Step) -> SqlResult<Vec<(usize, RelationChange)>> {
-        let mut changes = Vec::new();
-        let mut waiting = self.config.workers;
-        while waiting > 0 {
-            match self.reports.recv() {
-                Ok(Report::Step { worker, step: done, changes: own }) => {
-                    assert_eq!(done, step, "one step is in flight");
-                    changes.extend(own.into_iter().map(|change| (worker, change)));
-                    waiting -= 1;
-                }
-                Ok(Report::Saved { .. }) => {}
-                Ok(Report::Died { worker, reason }) => return Err(self.worker_died(worker, &reason)),
-                Err(_) => return Err(self.worker_died(0, "its channel is closed")),
-            }
-        }
-        Ok(changes)
+        let changes = collect_step(&self.reports, self.config.workers, step);
+        changes.map_err(|(worker, reason)| self.worker_died(worker, &reason))
     }
 
     /// Makes a step's results visible to readers, and sends them to subscribers and sinks.
@@ -147,6 +135,7 @@ impl Core {
             positions: self.positions.clone(),
         };
         self.published.send_replace(Arc::new(published));
+        self.tell_fills(&deltas);
         for (relation, parts) in deltas {
             let rows: usize = parts.iter().map(|part| part.oks.len()).sum();
             Counters::add(&self.counters.rows_out, rows as u64);
@@ -160,10 +149,37 @@ impl Core {
 
     /// The next step. Its clock never goes back, whatever the system's clock does.
     fn next_moment(&self) -> Moment {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
-        Moment { step: self.at.step.next(), now: now.max(self.at.now) }
+        Moment { step: self.at.step.next(), now: clock().max(self.at.now) }
     }
+}
+
+/// Microseconds since 1970 by the system's clock.
+pub(super) fn clock() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// What all workers report of a step; or the worker that has died, and why.
+pub(super) fn collect_step(
+    reports: &Receiver<Report>,
+    workers: usize,
+    step: Step,
+) -> Result<Vec<(usize, RelationChange)>, (usize, String)> {
+    let mut changes = Vec::new();
+    let mut waiting = workers;
+    while waiting > 0 {
+        match reports.recv() {
+            Ok(Report::Step { worker, step: done, changes: own }) => {
+                assert_eq!(done, step, "one step is in flight");
+                changes.extend(own.into_iter().map(|change| (worker, change)));
+                waiting -= 1;
+            }
+            Ok(Report::Saved { .. }) => {}
+            Ok(Report::Died { worker, reason }) => return Err((worker, reason)),
+            Err(_) => return Err((0, "its channel is closed".to_string())),
+        }
+    }
+    Ok(changes)
 }
 
 /// The record without the rows that replay can read again.

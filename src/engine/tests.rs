@@ -12,6 +12,7 @@ use crate::sql::{BindContext, InsertRows, Nowhere, Statement, bind, parse};
 use crate::zset::{RelationId, Rows, Step, pretty_delta, pretty_rows};
 
 mod faults;
+mod fills;
 mod outside;
 
 struct Fixture {
@@ -77,6 +78,10 @@ impl Fixture {
     fn delete(&self, text: &str) -> Result<Step, WriteError> {
         let (table, rows) = self.rows(text);
         self.write(table, rows.negate())
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.engine.published().catalog.named("public", name).is_some()
     }
 
     fn show(&self, name: &str) -> String {

@@ -97,7 +97,7 @@ impl Inputs for World {
 impl Data for World {
     fn table(&self, table: &TableReference) -> Option<Arc<dyn TableProvider>> {
         let (_, _, _, rows) = self.named(table)?;
-        Some(snapshot_table(rows.snapshot(), None))
+        Some(snapshot_table(rows.snapshot(), Vec::new(), None))
     }
 }
 

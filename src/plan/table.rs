@@ -24,21 +24,33 @@ const BATCH_ROWS: usize = 8192;
 /// Keys that one scan looks up at most; a filter that allows more is a scan.
 const LOOKUP_KEYS_MAX: usize = 1024;
 
-/// The rows of a snapshot, each as often as its weight says; `overlay` holds a transaction's own uncommitted changes.
-pub fn snapshot_table(snapshot: Snapshot, overlay: Option<Rows>) -> Arc<dyn TableProvider> {
-    let snapshot = match overlay {
+/// The rows of a snapshot, each as often as its weight says. `indexes` have the same rows under other keys; `overlay`
+/// holds a transaction's own uncommitted changes.
+pub fn snapshot_table(snapshot: Snapshot, indexes: Vec<Snapshot>, overlay: Option<Rows>) -> Arc<dyn TableProvider> {
+    let laid_over = |snapshot: Snapshot| match &overlay {
         None => snapshot,
         Some(rows) => {
             let mut changes = Arrangement::new(snapshot.schema().clone(), snapshot.key().to_vec());
-            changes.absorb(&rows);
+            changes.absorb(rows);
             Snapshot::merged(&[snapshot, changes.snapshot()])
         }
     };
-    Arc::new(SnapshotTable { snapshot })
+    let indexes = indexes.into_iter().map(laid_over).collect();
+    Arc::new(SnapshotTable { snapshot: laid_over(snapshot), indexes })
 }
 
 struct SnapshotTable {
     snapshot: Snapshot,
+    indexes: Vec<Snapshot>,
+}
+
+impl SnapshotTable {
+    /// Where to look for the rows that filters leave: the keys, and the snapshot that is arranged by them; or all rows.
+    fn narrowed(&self, filters: &[Expr]) -> (&Snapshot, Option<Vec<ArrayRef>>) {
+        let all = std::iter::once(&self.snapshot).chain(&self.indexes);
+        let mut fixed = all.filter_map(|snapshot| Some((snapshot, Some(fixed_keys(snapshot, filters)?))));
+        fixed.next().unwrap_or((&self.snapshot, None))
+    }
 }
 
 impl fmt::Debug for SnapshotTable {
@@ -73,12 +85,9 @@ impl TableProvider for SnapshotTable {
             Some(columns) => Arc::new(self.schema().project(columns)?),
             None => self.schema(),
         };
-        let part = SnapshotScan {
-            snapshot: self.snapshot.clone(),
-            keys: fixed_keys(&self.snapshot, filters),
-            projection: projection.cloned(),
-            schema: schema.clone(),
-        };
+        let (snapshot, keys) = self.narrowed(filters);
+        let part =
+            SnapshotScan { snapshot: snapshot.clone(), keys, projection: projection.cloned(), schema: schema.clone() };
         let limit = limit.filter(|_| filters.is_empty());
         Ok(Arc::new(StreamingTableExec::try_new(schema, vec![Arc::new(part)], None, None, false, limit)?))
     }
@@ -257,16 +266,32 @@ mod tests {
 
     #[test]
     fn a_scan_gives_every_row_as_often_as_it_is_there() {
-        let table = snapshot_table(snapshot(), None);
+        let table = snapshot_table(snapshot(), Vec::new(), None);
         assert_eq!(scanned(table.as_ref(), &[]), "+1 | 1 | a\n+1 | 2 | b\n+1 | 3 | c\n+1 | 3 | c\n+1 | 4 | NULL");
         assert_eq!(scanned(table.as_ref(), &[col("id").eq(lit(3i32))]), "+1 | 3 | c\n+1 | 3 | c");
         assert_eq!(scanned(table.as_ref(), &[col("id").eq(lit(9i32))]), "");
     }
 
     #[test]
+    fn an_index_narrows_what_the_key_does_not() {
+        let b = || lit(ScalarValue::Utf8View(Some("b".to_string())));
+        let rows = snapshot().collect();
+        let mut by_name = Arrangement::new(rows.schema(), vec![1]);
+        by_name.absorb(&rows);
+        let by_name = SnapshotTable { snapshot: snapshot(), indexes: vec![by_name.snapshot()] };
+        let keys = |filters: &[Expr]| by_name.narrowed(filters).1.map(|keys| keys[0].len());
+        assert_eq!(keys(&[col("s").eq(b())]), Some(1));
+        assert_eq!(keys(&[col("id").eq(lit(1i32)), col("s").eq(b())]), Some(1));
+        assert_eq!(keys(&[col("id").gt(lit(1i32))]), None);
+        let overlay = parse_rows("id INT, s TEXT", "-1 | 2 | b\n+1 | 7 | b");
+        let table = snapshot_table(snapshot(), by_name.indexes.clone(), Some(overlay));
+        assert_eq!(scanned(table.as_ref(), &[col("s").eq(b())]), "+1 | 7 | b");
+    }
+
+    #[test]
     fn an_overlay_adds_and_takes_away() {
         let overlay = parse_rows("id INT, s TEXT", "-1 | 1 | a\n+1 | 1 | z\n-2 | 3 | c");
-        let table = snapshot_table(snapshot(), Some(overlay));
+        let table = snapshot_table(snapshot(), Vec::new(), Some(overlay));
         assert_eq!(scanned(table.as_ref(), &[]), "+1 | 1 | z\n+1 | 2 | b\n+1 | 4 | NULL");
         assert_eq!(scanned(table.as_ref(), &[col("id").eq(lit(1i32))]), "+1 | 1 | z");
     }

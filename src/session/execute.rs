@@ -12,7 +12,7 @@ use super::read::Reader;
 use super::response::{Response, RowStream};
 use super::session::{Session, now_micros};
 use super::transaction::{Status, View};
-use crate::catalog::CatalogEdit;
+use crate::catalog::{CatalogEdit, RelationKind};
 use crate::engine::{TableChange, Write, WriteError};
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::sql::{
@@ -131,7 +131,7 @@ impl Session {
             }
             Statement::CopyFrom(copy) => self.copy_from(copy, guard).await,
             Statement::CopyTo(copy) => Ok(self.copy_to(copy, guard).await?),
-            Statement::Define(define) => self.define(define).await,
+            Statement::Define(define) => self.define(define, guard).await,
             Statement::CreateTableAs(create) => self.create_table_as(create, guard).await,
             Statement::Subscribe(subscribe) => Ok(self.subscribe(subscribe, guard).await?),
             Statement::Explain(explain) => Ok(self.explain(&explain, guard).await?),
@@ -248,13 +248,13 @@ impl Session {
         self.settings().find("synchronous_commit").is_none_or(|value| value != "off")
     }
 
-    async fn define(&mut self, define: Define) -> Executed {
-        self.define_edits(&define.edits).await?;
+    async fn define(&mut self, define: Define, guard: &Guard) -> Executed {
+        self.define_edits(&define.edits, guard).await?;
         self.notices.extend(define.notices);
         command(define.tag)
     }
 
-    async fn define_edits(&mut self, edits: &[CatalogEdit]) -> Result<(), Stop> {
+    async fn define_edits(&mut self, edits: &[CatalogEdit], guard: &Guard) -> Result<(), Stop> {
         if edits.is_empty() {
             return Ok(());
         }
@@ -262,11 +262,18 @@ impl Session {
         if self.transaction.is_active() {
             return Ok(self.transaction.define(&view, edits)?);
         }
-        taken(self.engine.define(view.catalog.version(), edits.to_vec()).await)
+        let defined = self.engine.define(view.catalog.version(), edits.to_vec());
+        taken(match edits.iter().any(is_filled) {
+            // Filling it may take long; it ends with the statement.
+            true => guard.run(async { Ok(defined.await) }).await?,
+            false => defined.await,
+        })
     }
 
     async fn create_table_as(&mut self, create: CreateTableAs, guard: &Guard) -> Executed {
-        let (Some(table), Some(query)) = (create.table, create.rows) else { return self.define(create.define).await };
+        let (Some(table), Some(query)) = (create.table, create.rows) else {
+            return self.define(create.define, guard).await;
+        };
         // The rows are those from before the table is there.
         let reader = self.reader(guard);
         let batches = reader.collect(&query.plan, Vec::new()).await?;
@@ -422,6 +429,11 @@ fn table_changes(outcome: &Outcome) -> Vec<TableChange> {
         rows: change.rows.clone(),
     });
     changes.filter(|change| change.truncate || !change.rows.is_empty()).collect()
+}
+
+fn is_filled(edit: &CatalogEdit) -> bool {
+    let is_filled = |kind| matches!(kind, RelationKind::MaterializedView | RelationKind::Index);
+    matches!(edit, CatalogEdit::Create(relation) if is_filled(relation.kind))
 }
 
 /// Whether the engine has taken a change; if others got in its way, the statement is run again.

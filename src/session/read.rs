@@ -56,6 +56,7 @@ impl Session {
                 .map(|(name, prepared)| (name.clone(), prepared.text().to_string()))
                 .collect(),
             cursors: self.cursors.iter().map(|(name, cursor)| (name.clone(), cursor.text().to_string())).collect(),
+            jobs: self.engine.jobs(),
             activity: super::activity::list(),
         };
         Reader { engine: self.engine.clone(), view, system: Arc::new(system), context, guard: guard.clone() }

@@ -76,8 +76,11 @@ fn rename_column(
     let Some(column) = found.column(&name) else {
         return Err(at(parsed, old.span, Catalog::column_not_found(found, &name)));
     };
+    // Indexes know columns by their places.
+    let is_index =
+        |id: &crate::zset::RelationId| context.catalog.get(*id).is_some_and(|other| other.kind == RelationKind::Index);
     let dependents = context.catalog.dependents(found.id);
-    match dependents.first() {
+    match dependents.iter().find(|id| !is_index(id)) {
         None => Ok(CatalogEdit::RenameColumn { id: found.id, column, new_name: fold(new) }),
         Some(dependent) => {
             let message = format!("cannot rename column \"{name}\" because other objects depend on it");

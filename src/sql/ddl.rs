@@ -71,6 +71,7 @@ fn relation(kind: RelationKind, schema: String, name: String, catalog: &Catalog)
         columns: Vec::new(),
         primary_key: Vec::new(),
         append_only: false,
+        index_key: Vec::new(),
         definition: String::new(),
         depends_on: Vec::new(),
         options: BTreeMap::new(),
@@ -560,11 +561,18 @@ pub(super) fn create_index(index: &CreateIndex, parsed: &Parsed, context: &BindC
                 return Err(at(parsed, ident.span, Catalog::column_not_found(table, &name)));
             };
             new.columns.push(table.columns[found].clone());
+            if !new.index_key.contains(&found) {
+                new.index_key.push(found);
+            }
         }
     }
+    let mut notices = Vec::new();
+    if new.columns.len() < index.columns.len() {
+        new.index_key.clear();
+        notices.push(Notice::notice(format!("index \"{}\" is noted, but expressions are not indexed", new.name)));
+    }
     new.definition = index.to_string();
-    let notice = Notice::notice(format!("index \"{}\" is noted and changes no plan", new.name));
-    created(new, vec![notice], context).map_err(place)
+    created(new, notices, context).map_err(place)
 }
 
 /// The relation that a name means.

@@ -1,7 +1,6 @@
 //! Engines on a disk that fails, forgets or is full: what was acknowledged stays, what was refused is not there.
 
 use super::*;
-use crate::catalog::Catalog;
 use crate::error::SqlResult;
 use crate::storage::{FaultyDisk, Loss, Repeat};
 
@@ -27,10 +26,6 @@ impl Fixture {
         let rows = Rows::inserts(batch);
         let changes = vec![TableChange { table: table.id, truncate: false, rows }];
         self.runtime.block_on(self.engine.define_and_write(base, edits, changes))
-    }
-
-    fn has(&self, name: &str) -> bool {
-        Catalog::named(&self.engine.published().catalog, "public", name).is_some()
     }
 }
 

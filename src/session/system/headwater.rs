@@ -11,6 +11,7 @@ pub fn fill(system: &System, name: &str, table: &mut Table) {
         "hw_view_errors" => view_errors(system, table),
         "hw_settings" => settings(system, table),
         "hw_progress" => progress(system, table),
+        "hw_jobs" => jobs(system, table),
         // The rest is known to the workers alone.
         _ => {}
     }
@@ -69,6 +70,22 @@ fn settings(system: &System, table: &mut Table) {
             ("name", shown.name.into()),
             ("setting", shown.value.into()),
             ("description", shown.description.into()),
+        ]);
+    }
+}
+
+fn jobs(system: &System, table: &mut Table) {
+    for job in &system.jobs {
+        let (done, total) = job.rows;
+        let percent = if total == 0 { 100 } else { (done * 100 / total).min(100) };
+        table.row([
+            ("id", job.id.into()),
+            ("statement", job.what.clone().into()),
+            ("state", job.state.into()),
+            ("progress", format!("{percent}%").into()),
+            ("rows_done", done.into()),
+            ("rows_total", total.into()),
+            ("started_at", job.started_at.into()),
         ]);
     }
 }

@@ -19,7 +19,7 @@ use self::rows::Table;
 use super::activity::Activity;
 use super::settings::Settings;
 use crate::catalog::Catalog;
-use crate::engine::Published;
+use crate::engine::{Job, Published};
 use crate::sql::system_relation;
 use crate::zset::RelationId;
 
@@ -35,6 +35,8 @@ pub struct System {
     /// The session's prepared statements and cursors: name and text.
     pub prepared: Vec<(String, String)>,
     pub cursors: Vec<(String, String)>,
+    /// What runs beside the steps.
+    pub jobs: Vec<Job>,
     /// All sessions of the server.
     pub activity: Vec<Activity>,
 }

@@ -127,8 +127,7 @@ pub fn key_owner(catalog: &Catalog, oid: u32) -> Option<&Relation> {
 /// their names.
 pub fn indexed<'a>(catalog: &'a Catalog, index: &Relation) -> Option<(&'a Relation, Vec<usize>)> {
     let table = catalog.get(*index.depends_on.first()?)?;
-    let columns = index.columns.iter().filter_map(|column| table.column(&column.name)).collect();
-    Some((table, columns))
+    Some((table, index.index_key.clone()))
 }
 
 pub fn pg_class(system: &System, table: &mut Table) {
