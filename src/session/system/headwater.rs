@@ -77,7 +77,7 @@ fn settings(system: &System, table: &mut Table) {
 fn jobs(system: &System, table: &mut Table) {
     for job in &system.jobs {
         let (done, total) = job.rows;
-        let percent = if total == 0 { 100 } else { (done * 100 / total).min(100) };
+        let percent = (done * 100).checked_div(total).map_or(100, |percent| percent.min(100));
         table.row([
             ("id", job.id.into()),
             ("statement", job.what.clone().into()),
