@@ -1,5 +1,6 @@
 //! `headwater sql`: a script on an engine without a server, run to the end of its finite sources.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -30,20 +31,63 @@ pub async fn run(engine: &Engine, text: &str, print: Print, out: &mut (dyn Write
     let at_start = |error: SqlError| Failure { place: place(text, error.position), error };
     let info = SessionInfo { user: "headwater".into(), database: "dev".into(), ..SessionInfo::default() };
     let mut session = Session::new(engine.clone(), info).map_err(at_start)?;
-    for parsed in sql::parse(text).map_err(at_start)? {
+    let (statements, mut data) = without_data(text);
+    for parsed in sql::parse(&statements).map_err(at_start)? {
         // A statement without a position of its own is shown by its beginning.
         let failed =
             |error: SqlError| Failure { place: place(text, Some(parsed.offset + error.position.unwrap_or(1))), error };
         if reads(&parsed.text) {
             wait_for_sources(engine).await.map_err(failed)?;
         }
-        statement(&mut session, &parsed.text, print, out).await.map_err(failed)?;
+        statement(&mut session, &parsed.text, &mut data, print, out).await.map_err(failed)?;
     }
     // Sinks, too, get all that finite sources have.
     wait_for_sources(engine).await.map_err(at_start)
 }
 
-async fn statement(session: &mut Session, text: &str, print: Print, out: &mut (dyn Write + Send)) -> SqlResult<()> {
+/// Takes the data of `COPY … FROM STDIN;` out of a script: the lines behind the statement's own up to `\\.`. In the
+/// text blanks take its place, so that everything else stays where it is.
+fn without_data(text: &str) -> (String, VecDeque<String>) {
+    let (mut statements, mut all) = (String::with_capacity(text.len()), VecDeque::new());
+    let mut begun = String::new();
+    let mut data: Option<String> = None;
+    for line in text.split_inclusive('\n') {
+        if let Some(lines) = &mut data {
+            let is_end = line.trim_end() == "\\.";
+            if is_end {
+                all.extend(data.take());
+            } else {
+                lines.push_str(line);
+            }
+            statements.extend(line.chars().map(|c| if c == '\n' { c } else { ' ' }));
+            continue;
+        }
+        statements.push_str(line);
+        begun.push_str(line);
+        if line.trim_end().ends_with(';') {
+            data = takes_data(&begun).then(String::new);
+            begun.clear();
+        }
+    }
+    all.extend(data);
+    (statements, all)
+}
+
+/// Whether the text ends with a COPY that reads what follows.
+fn takes_data(text: &str) -> bool {
+    let last = text.trim().trim_end_matches(';').rsplit(';').next().unwrap_or_default().to_ascii_uppercase();
+    let words: Vec<&str> =
+        last.lines().filter(|line| !line.trim_start().starts_with("--")).flat_map(str::split_whitespace).collect();
+    words.first() == Some(&"COPY") && words.windows(2).any(|pair| pair == ["FROM", "STDIN"])
+}
+
+async fn statement(
+    session: &mut Session,
+    text: &str,
+    data: &mut VecDeque<String>,
+    print: Print,
+    out: &mut (dyn Write + Send),
+) -> SqlResult<()> {
     let mut script = session.script(text)?;
     while let Some(response) = session.next(&mut script).await {
         tell_notices(session);
@@ -51,10 +95,20 @@ async fn statement(session: &mut Session, text: &str, print: Print, out: &mut (d
             Response::Rows(rows) => print_rows(rows, &session.text_style(), print, out).await?,
             Response::Command { tag } if print == Print::Aligned => writeln!(out, "{tag}").map_err(output_failed)?,
             Response::Command { .. } | Response::Empty => {}
+            Response::CopyIn(mut copy) if !data.is_empty() => {
+                let lines = data.pop_front().unwrap_or_default();
+                if let Err(error) = copy.push(lines.as_bytes()) {
+                    return Err(session.abort_copy(copy, error));
+                }
+                let tag = session.finish_copy(copy).await?;
+                if print == Print::Aligned {
+                    writeln!(out, "{tag}").map_err(output_failed)?;
+                }
+            }
             Response::CopyIn(copy) => {
                 let error = SqlError::unsupported(
-                    "COPY FROM STDIN has no input in a script",
-                    "Read a file: COPY … FROM '/path', or CREATE TABLE … WITH (connector = 'file', path = '…').",
+                    "COPY FROM STDIN has no data in the script",
+                    "Write the rows behind it, and \\. in a line of its own after them; or read a file: COPY … FROM '/path', or CREATE TABLE … WITH (connector = 'file', path = '…').",
                 );
                 return Err(session.abort_copy(copy, error));
             }
@@ -215,6 +269,17 @@ mod tests {
             "job.sql:2: ERROR:  42703: column \"x\" does not exist\nLINE 2: SELECT x\n               ^\nHINT:  Try y."
         );
         assert_eq!(place(text, Some(100)), None);
+    }
+
+    #[test]
+    fn the_data_of_a_copy_is_taken_out_and_everything_stays_in_its_place() {
+        let text = "COPY t (a, b)\nFROM STDIN;\n1\tx;\n2\t\\N\n\\.\nSELECT 1;\n-- COPY t FROM STDIN\nSELECT 2;\n";
+        let (statements, data) = without_data(text);
+        assert_eq!(data, ["1\tx;\n2\t\\N\n"]);
+        assert_eq!(statements.chars().count(), text.chars().count());
+        assert_eq!(statements.find("SELECT 1"), text.find("SELECT 1"));
+        assert_eq!(sql::parse(&statements).expect("only statements are left").len(), 3);
+        assert!(without_data("COPY t TO STDOUT;\nSELECT 1;").1.is_empty());
     }
 
     #[test]

@@ -158,6 +158,8 @@ fn totals(engine: &Engine, wire: &Wire) -> Vec<Metric> {
         counter("log_bytes_total", "Bytes written to the log.", load(&counters.log_bytes)),
         counter("log_syncs_total", "Times that the log was synced.", load(&counters.log_syncs)),
         counter("checkpoints_total", "Checkpoints written.", load(&counters.checkpoints)),
+        gauge("state_bytes", "Memory that state takes, mapped files aside.", load(&counters.state_bytes)),
+        counter("runs_spilled_total", "Runs that memory has let go of.", load(&counters.runs_spilled)),
         gauge("subscribers", "Subscriptions that are open.", load(&counters.subscribers)),
         gauge("connections", "Clients that are connected.", wire.connections() as f64),
         counter("connections_total", "Clients that were let in.", accepted as f64),

@@ -3,7 +3,7 @@
 use arrow::datatypes::SchemaRef;
 use std::sync::Arc;
 
-use super::operator::{Held, Operator, StatePart};
+use super::operator::{Held, Mapped, Operator, StatePart};
 use crate::state::Run;
 use crate::zset::{Delta, Moment, Rows, consolidate};
 
@@ -50,6 +50,10 @@ impl Operator for Guarded {
 
     fn load(&mut self, parts: Vec<Vec<Arc<Run>>>) {
         self.inner.load(parts);
+    }
+
+    fn spill(&mut self, mapped: &Mapped) {
+        self.inner.spill(mapped);
     }
 
     fn held(&self) -> Held {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::graph::Graph;
-use super::operator::Held;
+use super::operator::{Held, Mapped};
 use crate::state::{Run, Snapshot};
 use crate::zset::{Delta, ErrorRows, Moment, RelationId, Step};
 
@@ -22,6 +22,10 @@ pub enum Command {
     },
     /// Report all state as of the last step fed.
     Save,
+    /// Report how much state there is.
+    Weigh,
+    /// Let go of runs in memory that lie in files; readers are told with the next step.
+    Spill(Arc<Mapped>),
     Stop,
 }
 
@@ -75,6 +79,10 @@ pub enum Report {
         worker: usize,
         parts: Vec<SavedPart>,
         held: Vec<(RelationId, Held)>,
+    },
+    /// Bytes of the process's own memory that state takes on this worker.
+    Weight {
+        bytes: usize,
     },
     /// A worker panicked: a bug. The engine stops and restarts from checkpoint and log.
     Died {

@@ -11,7 +11,7 @@ use super::command::{Install, Place, SavedPart, Start};
 use super::exchange::{error_owner, share};
 use super::graph::{Graph, NodeKind, Route};
 use super::host::Hosted;
-use super::operator::Held;
+use super::operator::{Held, Mapped};
 use super::output::{Changes, Output};
 use super::stage::{Body, Clock, Layout, Stage, edges_with_output};
 use super::tap::{Inbox, Tap};
@@ -124,6 +124,13 @@ impl Dataflow {
             parts.extend(stage.output().map(|output| output.save()));
         }
         parts
+    }
+
+    /// Puts mapped runs in the place of those in memory. Readers are told with the next step.
+    pub fn spill(&mut self, mapped: &Mapped) {
+        for stage in &self.stages {
+            self.fresh |= stage.stage.borrow_mut().spill(mapped);
+        }
     }
 
     pub fn held(&self) -> Held {

@@ -28,5 +28,5 @@ pub use check::guarded;
 pub use command::{Command, Install, Place, RelationChange, Report, SavedPart, Start};
 pub use expr::{Evaluated, Predicate, Scalars};
 pub use graph::{Edge, Graph, MakeOperator, Node, NodeKind, OperatorRecipe, Route};
-pub use operator::{Class, Held, Operator, StatePart};
+pub use operator::{Class, Held, Mapped, Operator, StatePart};
 pub use worker::Workers;

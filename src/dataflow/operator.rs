@@ -1,5 +1,6 @@
 //! What an operator is: a pure function from the changes of its inputs to the change of its output.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::state::Run;
@@ -24,11 +25,17 @@ pub trait Operator {
         assert!(parts.is_empty(), "an operator that saves nothing is given nothing to load");
     }
 
+    /// Puts runs that were read back from their files in the place of those with these ids.
+    fn spill(&mut self, _mapped: &Mapped) {}
+
     /// What the state holds now, for EXPLAIN ANALYZE, metrics and the memory budget.
     fn held(&self) -> Held {
         Held::default()
     }
 }
+
+/// Runs that lie in mapped files, by the ids of the runs in memory whose rows they hold.
+pub type Mapped = HashMap<u64, Arc<Run>>;
 
 /// One part of an operator's state: runs ordered by key hash.
 #[derive(Debug, Clone)]

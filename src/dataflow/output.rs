@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::command::{Place, RelationChange, SavedPart};
-use super::operator::Held;
+use super::operator::{Held, Mapped};
 use super::tap::Tap;
 use crate::state::{Arrangement, Run};
 use crate::zset::{Delta, ErrorRows, RelationId, Step};
@@ -82,6 +82,12 @@ impl Output {
     pub fn save(&self) -> SavedPart {
         let runs = self.arrangement.as_ref().map_or_else(Vec::new, |rows| rows.runs().to_vec());
         SavedPart { relation: self.relation, place: Place::Output, runs, errors: self.errors.clone() }
+    }
+
+    /// True if readers have to be told of runs in other places.
+    pub fn spill(&mut self, mapped: &Mapped) -> bool {
+        self.unreported |= self.arrangement.as_mut().is_some_and(|rows| rows.spill(mapped));
+        self.unreported
     }
 
     pub fn held(&self) -> Held {

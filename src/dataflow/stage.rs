@@ -10,7 +10,7 @@ use arrow::array::{AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, SchemaRef, TimestampMicrosecondType};
 
 use super::graph::{Edge, Graph, Route};
-use super::operator::{Held, Operator, StatePart};
+use super::operator::{Held, Mapped, Operator, StatePart};
 use super::output::Output;
 use super::tap::Inbox;
 use crate::state::Run;
@@ -200,6 +200,19 @@ impl Stage {
             sum = Held { rows: sum.rows + held.rows, bytes: sum.bytes + held.bytes };
         }
         sum
+    }
+
+    /// Puts mapped runs in the place of those in memory; true if the output has some.
+    pub fn spill(&mut self, mapped: &Mapped) -> bool {
+        let mut told = false;
+        for node in &mut self.nodes {
+            match &mut node.body {
+                Body::Operator { operator, .. } => operator.spill(mapped),
+                Body::Output(output) => told |= output.spill(mapped),
+                Body::Source(_) | Body::Clock(_) => {}
+            }
+        }
+        told
     }
 
     /// The output node, in the last stage.

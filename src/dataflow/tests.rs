@@ -239,7 +239,7 @@ impl Engine {
                 Report::Step { worker, changes, .. } => {
                     changes.into_iter().for_each(|change| self.learn(worker, change))
                 }
-                Report::Saved { .. } => panic!("nobody asked to save"),
+                Report::Saved { .. } | Report::Weight { .. } => panic!("nobody asked for it"),
                 Report::Died { reason, .. } => panic!("{reason}"),
             }
         }
@@ -278,7 +278,7 @@ impl Engine {
         for _ in 0..self.count {
             match self.reports.recv().expect("workers report") {
                 Report::Saved { parts, .. } => all.extend(parts),
-                Report::Step { .. } => panic!("all steps were awaited"),
+                Report::Step { .. } | Report::Weight { .. } => panic!("all steps were awaited"),
                 Report::Died { reason, .. } => panic!("{reason}"),
             }
         }
@@ -450,7 +450,7 @@ fn a_panic_in_an_operator_is_reported_and_everything_can_stop() {
             .feed_only(vec![(TABLE, Delta::new(parse_rows("k BIGINT, x BIGINT", "+1 | 1 | 1"), ErrorRows::default()))]);
         let died = engine.reports.iter().find_map(|report| match report {
             Report::Died { reason, .. } => Some(reason),
-            Report::Step { .. } | Report::Saved { .. } => None,
+            Report::Step { .. } | Report::Saved { .. } | Report::Weight { .. } => None,
         });
         assert_eq!(died.as_deref(), Some("a bug on purpose"));
     }

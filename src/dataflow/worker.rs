@@ -163,6 +163,8 @@ impl Seat {
                     Command::Drop(relations) => self.drop_relations(&relations),
                     Command::Feed { at, deltas } => self.feed(at, &deltas),
                     Command::Save => self.save(),
+                    Command::Weigh => self.weigh(),
+                    Command::Spill(mapped) => self.dataflows.iter_mut().for_each(|dataflow| dataflow.spill(&mapped)),
                     Command::Stop => return self.end(),
                 }
                 self.report_steps();
@@ -248,6 +250,10 @@ impl Seat {
         let held: Vec<(RelationId, Held)> =
             self.dataflows.iter().map(|dataflow| (dataflow.relation, dataflow.held())).collect();
         self.report(Report::Saved { worker: self.site.worker, parts, held });
+    }
+
+    fn weigh(&self) {
+        self.report(Report::Weight { bytes: self.dataflows.iter().map(|dataflow| dataflow.held().bytes).sum() });
     }
 
     fn report(&self, report: Report) {

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,9 @@ use tokio::sync::oneshot;
 use super::counters::Counters;
 use super::record::Position;
 use super::run::Core;
+use super::step::Inputs;
 use crate::catalog::Catalog;
-use crate::dataflow::{Command, Place, Report, SavedPart};
+use crate::dataflow::{Command, Mapped, Place, Report, SavedPart};
 use crate::error::{SqlError, SqlResult};
 use crate::state::{Run, RunFile, RunFiles};
 use crate::storage::{LogPosition, ManifestStore};
@@ -68,6 +70,8 @@ pub(super) struct Checkpoints {
     pub running: Option<JoinHandle<Outcome>>,
     /// The step of the newest checkpoint, or of the one that is being written.
     pub at: Step,
+    /// The step up to which memory has let go of what it could.
+    pub spilled_at: Option<Step>,
     /// No checkpoint is begun before this moment.
     pub not_before: Option<Instant>,
 }
@@ -77,7 +81,15 @@ pub(super) struct Outcome {
     number: u64,
     log: LogPosition,
     took: Duration,
-    result: SqlResult<HashSet<String>>,
+    result: SqlResult<Written>,
+}
+
+/// What a checkpoint has put on disk.
+#[derive(Default)]
+struct Written {
+    /// All run files that its manifest names.
+    named: HashSet<String>,
+    mapped: Mapped,
 }
 
 struct Job {
@@ -88,7 +100,13 @@ struct Job {
     sinks: Vec<oneshot::Receiver<SqlResult<()>>>,
     manifests: Arc<ManifestStore>,
     files: Arc<RunFiles>,
+    begun: Instant,
+    /// Whether memory is short, so that runs are read back from their files.
+    spills: bool,
 }
+
+/// Runs of fewer rows are not worth a mapping.
+const SPILLED_ROWS_MIN: usize = 1024;
 
 impl Core {
     /// Starts a checkpoint when the log has grown enough since the last one, in bytes or in steps.
@@ -134,6 +152,7 @@ impl Core {
 
     /// Everything that the checkpoint is made of, as of the last step.
     fn prepare_checkpoint(&mut self) -> SqlResult<Job> {
+        let begun = Instant::now();
         // What the checkpoint stands for must be durable before the log can be cut behind it.
         self.log.sync().map_err(|error| self.fail(error.into()))?;
         let parts = self.saved_parts()?;
@@ -156,6 +175,8 @@ impl Core {
             sinks: self.outlets.flush(),
             manifests: self.checkpoints.manifests.clone(),
             files: self.checkpoints.files.clone(),
+            begun,
+            spills: false,
         })
     }
 
@@ -166,7 +187,7 @@ impl Core {
             match self.reports.recv() {
                 Ok(Report::Saved { parts: own, .. }) => parts.extend(own),
                 Ok(Report::Died { worker, reason }) => return Err(self.worker_died(worker, &reason)),
-                Ok(Report::Step { .. }) => unreachable!("no step is in flight"),
+                Ok(Report::Step { .. } | Report::Weight { .. }) => unreachable!("only what was asked for is reported"),
                 Err(_) => return Err(self.worker_died(0, "its channel is closed")),
             }
         }
@@ -175,12 +196,62 @@ impl Core {
         Ok(parts)
     }
 
+    /// Weighs the state. If it takes more memory than it may, what checkpoints have on disk is let go of: others wait
+    /// meanwhile, so that sources and writers do not outrun the disk.
+    pub(super) fn keep_to_memory_limit(&mut self) {
+        if self.failed.borrow().is_some() {
+            return;
+        }
+        let Ok(bytes) = self.weigh() else { return };
+        self.counters.state_bytes.store(bytes as u64, Ordering::Relaxed);
+        // What is not in runs cannot be let go of: without a new step another attempt gains nothing.
+        if bytes <= self.config.memory_limit || self.checkpoints.spilled_at == Some(self.at.step) {
+            return;
+        }
+        self.await_checkpoint();
+        let Ok(mut job) = self.prepare_checkpoint() else { return };
+        job.spills = true;
+        let mut outcome = job.write();
+        let mapped = outcome.result.as_mut().map(|written| std::mem::take(&mut written.mapped)).unwrap_or_default();
+        self.checkpointed(outcome);
+        if !mapped.is_empty() {
+            self.let_go(mapped);
+        }
+        self.checkpoints.spilled_at = Some(self.at.step);
+    }
+
+    /// Bytes of memory that the state of all dataflows takes.
+    fn weigh(&mut self) -> SqlResult<usize> {
+        self.workers.send(&Command::Weigh);
+        let mut sum = 0;
+        for _ in 0..self.config.workers {
+            match self.reports.recv() {
+                Ok(Report::Weight { bytes }) => sum += bytes,
+                Ok(Report::Died { worker, reason }) => return Err(self.worker_died(worker, &reason)),
+                Ok(Report::Step { .. } | Report::Saved { .. }) => unreachable!("only what was asked for is reported"),
+                Err(_) => return Err(self.worker_died(0, "its channel is closed")),
+            }
+        }
+        Ok(sum)
+    }
+
+    /// A step without rows, which is not logged: workers and readers go over to the runs in files.
+    fn let_go(&mut self, mapped: Mapped) {
+        Counters::add(&self.counters.runs_spilled, mapped.len() as u64);
+        self.workers.send(&Command::Spill(Arc::new(mapped)));
+        let at = Moment { step: self.at.step.next(), now: self.at.now };
+        self.feed(Inputs::default().into_record(at), Vec::new());
+        if let Ok(changes) = self.collect(at.step) {
+            self.publish(changes);
+        }
+    }
+
     /// A checkpoint was written, or failed: then the log is simply not cut.
     fn checkpointed(&mut self, outcome: Outcome) {
         let pause = if outcome.result.is_ok() { PAUSE.0.max(outcome.took * PAUSE_FACTOR) } else { PAUSE.1 };
         self.checkpoints.not_before = Some(Instant::now() + pause);
         let named = match outcome.result {
-            Ok(named) => named,
+            Ok(written) => written.named,
             Err(error) => {
                 tracing::warn!("checkpoint {} failed, the log is kept: {error}", outcome.number);
                 return;
@@ -200,28 +271,39 @@ impl Core {
 
 impl Job {
     fn write(mut self) -> Outcome {
-        let (number, log, begun) = (self.number, LogPosition(self.manifest.log), Instant::now());
+        let (number, log, begun) = (self.number, LogPosition(self.manifest.log), self.begun);
         let result = self.write_all();
         Outcome { number, log, took: begun.elapsed(), result }
     }
 
-    fn write_all(&mut self) -> SqlResult<HashSet<String>> {
+    fn write_all(&mut self) -> SqlResult<Written> {
         for sink in std::mem::take(&mut self.sinks) {
             // A sink whose task is gone is reported by itself and does not hold checkpoints up.
             sink.blocking_recv().unwrap_or(Ok(()))?;
         }
-        let mut named = HashSet::new();
+        let mut written = Written::default();
         for part in merged(std::mem::take(&mut self.parts)) {
             let write = |run: &Arc<Run>| self.files.write(run).map_err(SqlError::from);
             let runs: Vec<RunFile> = part.runs.iter().map(write).collect::<SqlResult<_>>()?;
-            named.extend(runs.iter().map(|run| run.name.clone()));
+            written.named.extend(runs.iter().map(|run| run.name.clone()));
+            if self.spills {
+                self.map(&part.runs, &runs, &mut written.mapped)?;
+            }
             let files = PartFiles { relation: part.relation, place: part.place, runs, errors: part.errors };
             self.manifest.parts.push(files);
         }
         self.files.sync()?;
         let body = serde_json::to_vec(&self.manifest).map_err(|error| SqlError::internal(error.to_string()))?;
         self.manifests.write(self.number, &body)?;
-        Ok(named)
+        Ok(written)
+    }
+
+    fn map(&self, runs: &[Arc<Run>], files: &[RunFile], mapped: &mut Mapped) -> SqlResult<()> {
+        let in_memory = |run: &Arc<Run>| !run.is_mapped() && run.len() >= SPILLED_ROWS_MIN;
+        for (run, file) in runs.iter().zip(files).filter(|(run, _)| in_memory(run)) {
+            mapped.insert(run.id(), self.files.open(file, None)?);
+        }
+        Ok(())
     }
 }
 

@@ -20,6 +20,10 @@ pub struct Counters {
     pub log_syncs: AtomicU64,
     pub checkpoints: AtomicU64,
     pub subscribers: AtomicU64,
+    /// Bytes of memory that state took when it was weighed last.
+    pub state_bytes: AtomicU64,
+    /// Runs that were let go of because memory was short: they lie in mapped files.
+    pub runs_spilled: AtomicU64,
     /// Microseconds spent in steps.
     pub step_micros: AtomicU64,
     pub sources: Mutex<BTreeMap<RelationId, SourceCounters>>,

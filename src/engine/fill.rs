@@ -444,7 +444,7 @@ impl Filler {
             match self.reports.recv() {
                 Ok(Report::Saved { parts: own, .. }) => parts.extend(own),
                 Ok(Report::Died { reason, .. }) => return Err(broken(&reason)),
-                Ok(Report::Step { .. }) => unreachable!("no step is in flight"),
+                Ok(Report::Step { .. } | Report::Weight { .. }) => unreachable!("only what was asked for is reported"),
                 Err(_) => return Err(broken("its channel is closed")),
             }
         }

@@ -42,6 +42,7 @@ pub(super) fn open(config: &EngineConfig, disk: Arc<dyn Disk>, events: Events) -
         named: HashSet::new(),
         running: None,
         at: newest.as_ref().map_or(Step(0), |(_, manifest)| manifest.at.step),
+        spilled_at: None,
         not_before: None,
     };
     let mut core = empty(config, events, log, checkpoints)?;
@@ -106,6 +107,7 @@ fn empty(config: &EngineConfig, events: Events, log: Log, checkpoints: Checkpoin
         fills: BTreeMap::new(),
         jobs: Jobs::default(),
         jobs_begun: 0,
+        rows_unweighed: 0,
         closing: Vec::new(),
         temporary: Vec::new(),
         published: watch::channel(Arc::new(published)).0,

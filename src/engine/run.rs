@@ -28,6 +28,9 @@ use crate::zset::{Moment, RelationId, Rows, Step};
 /// Rows that one step takes at most from what is waiting; a single write may be larger.
 const STEP_ROWS_MAX: usize = 256 * 1024;
 
+/// Rows after which the state is weighed again; it is once a second also.
+const WEIGHED_ROWS: usize = 256 * 1024;
+
 /// Everything the loop owns.
 pub(super) struct Core {
     pub config: EngineConfig,
@@ -51,6 +54,8 @@ pub(super) struct Core {
     pub fills: BTreeMap<u64, Fill>,
     pub jobs: Jobs,
     pub jobs_begun: u64,
+    /// Rows that came in since the state was weighed.
+    pub rows_unweighed: usize,
     /// Tasks of sinks that were dropped and still make final what they had.
     pub closing: Vec<JoinHandle<()>>,
     /// Dataflows of subscribed queries: not in the catalog, gone with their subscriber.
@@ -175,7 +180,10 @@ impl Core {
                 self.filled(*filled);
             }
             Event::SourceFailed { source, reader, error } => self.source_failed(source, reader, error),
-            Event::Tick => gathered.inputs.tick |= self.flows.values().any(|flow| flow.uses_clock),
+            Event::Tick => {
+                gathered.inputs.tick |= self.flows.values().any(|flow| flow.uses_clock);
+                self.keep_to_memory_limit();
+            }
             Event::Checkpoint { reply } => {
                 self.settle(std::mem::take(gathered));
                 let _ = reply.send(self.checkpoint_and_wait());
@@ -254,6 +262,11 @@ impl Core {
             Err(_) => Counters::add(&self.counters.writes_refused, writes),
         }
         answer(gathered.writers, gathered.readers, &result);
+        self.rows_unweighed += gathered.rows;
+        if self.rows_unweighed >= WEIGHED_ROWS {
+            self.rows_unweighed = 0;
+            self.keep_to_memory_limit();
+        }
         self.checkpoint_if_due();
     }
 

@@ -174,7 +174,7 @@ pub(super) fn collect_step(
                 changes.extend(own.into_iter().map(|change| (worker, change)));
                 waiting -= 1;
             }
-            Ok(Report::Saved { .. }) => {}
+            Ok(Report::Saved { .. } | Report::Weight { .. }) => {}
             Ok(Report::Died { worker, reason }) => return Err((worker, reason)),
             Err(_) => return Err((0, "its channel is closed".to_string())),
         }

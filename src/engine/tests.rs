@@ -13,6 +13,7 @@ use crate::zset::{RelationId, Rows, Step, pretty_delta, pretty_rows};
 
 mod faults;
 mod fills;
+mod memory;
 mod outside;
 
 struct Fixture {

@@ -369,4 +369,5 @@ fn check(sql: &str, cases: u64) {
     }
 }
 
+mod cost;
 mod queries;

@@ -45,7 +45,7 @@ pub(super) struct Guard {
 
 impl Guard {
     /// Returns why the statement must end, when it must.
-    async fn interrupted(&self) -> SqlError {
+    pub async fn interrupted(&self) -> SqlError {
         let deadline = async {
             match self.deadline {
                 Some(deadline) => tokio::time::sleep_until(deadline).await,

@@ -42,6 +42,11 @@ pub struct CopyIn {
 }
 
 impl CopyIn {
+    /// Returns when the COPY must end although its data has not: it was cancelled, or its time is over.
+    pub async fn interrupted(&self) -> SqlError {
+        self.guard.interrupted().await
+    }
+
     /// Takes the next bytes of the data.
     ///
     /// # Errors

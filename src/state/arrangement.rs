@@ -1,5 +1,6 @@
 //! One relation kept by key hash: absorbs deltas, answers for keys, gives snapshots.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +12,7 @@ use super::gather::batch_of;
 use super::run::{Run, key_columns};
 use super::snapshot::{self, Matches, Snapshot};
 use super::spine::Spine;
+use super::touched::touch;
 use crate::zset::{Rows, Weight, row_hashes};
 
 /// A Z-set kept by the hash of some columns. One owner writes; readers hold [`Snapshot`]s.
@@ -43,6 +45,7 @@ impl Arrangement {
 
     /// The same with the key hashes given.
     pub fn absorb_hashed(&mut self, rows: &Rows, key_hashes: &[u64]) {
+        touch(rows.len());
         let run = match Arc::ptr_eq(&rows.schema(), &self.schema) {
             true => Run::sorted(rows, self.key.clone(), key_hashes),
             false => Run::sorted(&self.with_own_schema(rows), self.key.clone(), key_hashes),
@@ -84,6 +87,13 @@ impl Arrangement {
     /// if that run is gone or being merged.
     pub fn replace(&mut self, id: u64, run: Arc<Run>) -> bool {
         self.spine.replace(id, run)
+    }
+
+    /// The same for all runs that `mapped` has by their ids. True if there was one.
+    pub fn spill(&mut self, mapped: &HashMap<u64, Arc<Run>>) -> bool {
+        let found: Vec<(u64, Arc<Run>)> =
+            self.runs().iter().filter_map(|run| Some((run.id(), mapped.get(&run.id())?.clone()))).collect();
+        found.into_iter().fold(false, |any, (id, run)| self.replace(id, run) || any)
     }
 
     pub fn runs(&self) -> &[Arc<Run>] {

@@ -17,6 +17,7 @@ mod run;
 mod snapshot;
 mod spine;
 mod split;
+mod touched;
 
 #[cfg(test)]
 mod tests;
@@ -28,3 +29,4 @@ pub use key::KeyMatcher;
 pub use run::Run;
 pub use snapshot::{Matches, Snapshot};
 pub use split::{range_of, worker_of};
+pub use touched::{touch, touched};

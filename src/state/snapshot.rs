@@ -12,6 +12,7 @@ use super::gather::{Picks, Span};
 use super::merge::Walk;
 use super::probe::Probe;
 use super::run::Run;
+use super::touched::touch;
 use crate::zset::{Rows, Weight, weights_add};
 
 /// For every match one row.
@@ -120,6 +121,7 @@ pub(super) fn lookup(
             parts.extend(hits.iter().map(|hit| hit.span));
             combine.combine(&sources, key, &parts, &mut picks);
         }
+        touch(hits.iter().map(|hit| hit.span.len as usize).sum());
         probe.resize(picks.rows, index);
     });
     Matches { probe, rows: picks.gather(schema, &sources) }
@@ -133,6 +135,7 @@ pub(super) fn weights(runs: &[Arc<Run>], keys: &[ArrayRef], hashes: &[u64]) -> V
             (hit.span.start..hit.span.start + hit.span.len).map(|row| run.weight(row as usize))
         });
         sums[index as usize] = rows.fold(0, weights_add);
+        touch(hits.iter().map(|hit| hit.span.len as usize).sum());
     });
     sums
 }
@@ -180,6 +183,7 @@ impl Iterator for Batches {
         }
         let rows = self.ready.slice(0, self.rows_max.min(self.ready.len()));
         self.ready = self.ready.slice(rows.len(), self.ready.len() - rows.len());
+        touch(rows.len());
         Some(rows.assume_consolidated())
     }
 }

@@ -23,7 +23,12 @@ where
     connection.flush().await?;
     let mut copy = copy;
     loop {
-        match connection.receive().await? {
+        let message = tokio::select! {
+            biased;
+            message = connection.receive() => message?,
+            error = copy.interrupted() => return Ok(Outcome::Failed(session.abort_copy(copy, error))),
+        };
+        match message {
             PgWireFrontendMessage::CopyData(data) => {
                 if let Err(error) = copy.push(&data.data) {
                     return Ok(Outcome::Failed(session.abort_copy(copy, error)));

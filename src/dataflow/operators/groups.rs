@@ -12,6 +12,8 @@ use hashbrown::HashTable;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::state::touch;
+
 /// The keys that have a number now. Numbers are small and are used again after [`Groups::release`].
 ///
 /// Key columns are in canonical form (`zset::canonical`): equal keys are equal by their bits.
@@ -74,6 +76,7 @@ impl Groups {
 
     /// The group of each of `rows` rows; new keys get a number.
     pub(super) fn assign(&mut self, columns: &[ArrayRef], rows: usize) -> Vec<u32> {
+        touch(rows);
         let numbers = &mut self.numbers;
         match &mut self.keys {
             Keys::None => vec![0; rows],

@@ -13,7 +13,7 @@ use arrow::datatypes::SchemaRef;
 use super::matching::{JoinOn, Keyed, Matching, Side, SideName, split_null_keys};
 use super::{all_errors, two};
 use crate::dataflow::expr::relabel;
-use crate::dataflow::operator::{Held, Operator, StatePart};
+use crate::dataflow::operator::{Held, Mapped, Operator, StatePart};
 use crate::state::Run;
 use crate::zset::{Delta, Moment, Rows};
 
@@ -66,6 +66,11 @@ impl Operator for Join {
         let mut parts = parts.into_iter();
         self.left.load(&mut parts);
         self.right.load(&mut parts);
+    }
+
+    fn spill(&mut self, mapped: &Mapped) {
+        self.left.spill(mapped);
+        self.right.spill(mapped);
     }
 
     fn held(&self) -> Held {

@@ -15,7 +15,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use super::all_errors;
 use super::matching::{Keyed, batch};
 use super::recompute::{BATCH_ROWS, Compute, difference, expanded, merged};
-use crate::dataflow::operator::{Held, Operator, StatePart};
+use crate::dataflow::operator::{Held, Mapped, Operator, StatePart};
 use crate::error::SqlState;
 use crate::state::{Arrangement, Run};
 use crate::zset::{DataError, Delta, Moment, Rows, consolidate};
@@ -161,6 +161,13 @@ impl Operator for KeyedRecompute {
         let all = self.inputs.iter_mut().chain([&mut self.output, &mut self.failed]);
         for (kept, runs) in all.zip(parts) {
             *kept = Arrangement::restore(kept.schema().clone(), kept.key().to_vec(), runs);
+        }
+    }
+
+    fn spill(&mut self, mapped: &Mapped) {
+        let all = self.inputs.iter_mut().chain([&mut self.output, &mut self.failed]);
+        for kept in all {
+            kept.spill(mapped);
         }
     }
 

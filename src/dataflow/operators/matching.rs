@@ -12,7 +12,7 @@ use hashbrown::HashTable;
 use std::sync::Arc;
 
 use crate::dataflow::expr::Predicate;
-use crate::dataflow::operator::{Held, StatePart};
+use crate::dataflow::operator::{Held, Mapped, StatePart};
 use crate::state::{Arrangement, KeyMatcher, Matches, Run, Snapshot};
 use crate::zset::{DataError, ErrorRows, Rows, Weight, row_hashes, weights_add};
 
@@ -164,6 +164,12 @@ impl Side {
         for arrangement in self.arrangements() {
             let runs = parts.next().expect("a join saves one part for each arrangement");
             *arrangement = Arrangement::restore(arrangement.schema().clone(), arrangement.key().to_vec(), runs);
+        }
+    }
+
+    pub(super) fn spill(&mut self, mapped: &Mapped) {
+        for arrangement in self.arrangements() {
+            arrangement.spill(mapped);
         }
     }
 

@@ -15,7 +15,7 @@ use arrow::datatypes::SchemaRef;
 use super::matching::{JoinOn, Keyed, Matching, Side, SideName, SideSnapshot, keep, pad, split_null_keys, turned};
 use super::{all_errors, two};
 use crate::dataflow::expr::relabel;
-use crate::dataflow::operator::{Held, Operator, StatePart};
+use crate::dataflow::operator::{Held, Mapped, Operator, StatePart};
 use crate::state::Run;
 use crate::zset::{Delta, ErrorRows, Moment, Rows};
 
@@ -112,6 +112,11 @@ impl Operator for OuterJoin {
         let mut parts = parts.into_iter();
         self.left.load(&mut parts);
         self.right.load(&mut parts);
+    }
+
+    fn spill(&mut self, mapped: &Mapped) {
+        self.left.spill(mapped);
+        self.right.spill(mapped);
     }
 
     fn held(&self) -> Held {

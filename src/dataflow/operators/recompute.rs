@@ -13,7 +13,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::{all_errors, collect_runs, one_run};
 use crate::dataflow::expr::relabel;
-use crate::dataflow::operator::{Held, Operator, StatePart};
+use crate::dataflow::operator::{Held, Mapped, Operator, StatePart};
 use crate::error::SqlState;
 use crate::state::{Arrangement, Run};
 use crate::zset::{DataError, Delta, Moment, Rows, consolidate};
@@ -104,6 +104,12 @@ impl Operator for Recompute {
         let rows = collect_runs(&self.schema, parts.next().expect("a part of rows"));
         let errors = errors_of(&collect_runs(&error_schema(), parts.next().expect("a part of errors")));
         self.last = Outcome { rows, known: !errors.is_empty(), error: errors.into_iter().flatten().next() };
+    }
+
+    fn spill(&mut self, mapped: &Mapped) {
+        for kept in &mut self.inputs {
+            kept.spill(mapped);
+        }
     }
 
     fn held(&self) -> Held {

@@ -15,7 +15,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::matching::{JoinOn, Keyed, Matching, Side, SideName, SideSnapshot, batch, keep, split_null_keys, turned};
 use super::{all_errors, two};
-use crate::dataflow::operator::{Held, Operator, StatePart};
+use crate::dataflow::operator::{Held, Mapped, Operator, StatePart};
 use crate::state::Run;
 use crate::zset::{Delta, ErrorRows, Moment, Rows, Weight, consolidate, weights_add};
 
@@ -198,6 +198,11 @@ impl Operator for SemiJoin {
             let counted = self.right.snapshot().counts().collect();
             self.count_right(counted.column(0), &counted);
         }
+    }
+
+    fn spill(&mut self, mapped: &Mapped) {
+        self.left.spill(mapped);
+        self.right.spill(mapped);
     }
 
     fn held(&self) -> Held {
