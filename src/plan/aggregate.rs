@@ -59,8 +59,9 @@ impl Lowering<'_> {
             let made = operators::Aggregate::new(key.clone(), calls.clone(), &held, output.clone());
             Box::new(made) as Box<dyn Operator>
         });
+        let detail = self.names.aggregate(&aggregate.aggr_expr, &aggregate.group_expr);
         let keeps = "one row of sums for each group; values for min, max and DISTINCT";
-        let recipe = Recipe { name: "aggregate", class: Class::Keyed, detail: detail(aggregate), keeps };
+        let recipe = Recipe { name: "aggregate", class: Class::Keyed, detail, keeps };
         let node = self.operator(recipe, vec![Edge { from, route }], schema.clone(), false, make);
         Ok(Stream::of(node, schema))
     }
@@ -116,15 +117,4 @@ fn call(
         filter: params.filter.as_deref().map(|filter| columns.place(filter)),
         distinct: params.distinct,
     })
-}
-
-fn detail(aggregate: &Aggregate) -> String {
-    let texts = |expressions: &[Expr]| {
-        let texts = expressions.iter().map(|expression| expression.clone().unalias().human_display().to_string());
-        texts.collect::<Vec<_>>().join(", ")
-    };
-    match aggregate.group_expr.is_empty() {
-        true => texts(&aggregate.aggr_expr),
-        false => format!("{} by {}", texts(&aggregate.aggr_expr), texts(&aggregate.group_expr)),
-    }
 }

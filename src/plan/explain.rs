@@ -1,6 +1,7 @@
 //! The text of EXPLAIN: one line for each node, what it does, its class, and what it keeps.
 
 use crate::dataflow::{Class, Edge, Graph, Node, NodeKind, Route};
+use crate::functions::plain_words;
 use crate::zset::RelationId;
 
 /// The graph as a tree from its output down, then warnings; `name` gives a relation's name.
@@ -51,7 +52,7 @@ fn route_words(route: &Route, node: &Node) -> String {
         Route::Local => String::new(),
         Route::ByKey(columns) if columns.is_empty() => " -> one worker".to_string(),
         Route::ByKey(columns) => {
-            let names: Vec<&str> = columns.iter().map(|column| node.schema.field(*column).name().as_str()).collect();
+            let names: Vec<String> = columns.iter().map(|column| plain_words(node.schema.field(*column).name())).collect();
             format!(" -> by {}", names.join(", "))
         }
     }

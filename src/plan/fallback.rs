@@ -50,7 +50,7 @@ impl Lowering<'_> {
     }
 
     fn recompute_part(&mut self, part: Part, schema: &DFSchema) -> SqlResult<Stream> {
-        let detail = part.plan.display().to_string();
+        let detail = self.names.node(&part.plan);
         let sub_plan = self.sub_plan(part.clone())?;
         let schema = schema_of(schema);
         let (held, inputs) = (sub_plan.schema.clone(), sub_plan.input_schemas());

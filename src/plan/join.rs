@@ -8,7 +8,8 @@ use datafusion::logical_expr::{Expr, Join, LogicalPlan};
 use datafusion::physical_expr::expressions::Column;
 
 use super::lower::{Lowering, Recipe};
-use super::stream::{Scalar, Stream, own_columns, schema_of, words};
+use super::stream::{Scalar, Stream, own_columns, schema_of};
+use super::words::Names;
 use crate::dataflow::operators::{self, JoinOn, OuterKind, SemiKind};
 use crate::dataflow::{Class, Edge, MakeOperator, Predicate, Route};
 use crate::error::SqlResult;
@@ -54,7 +55,7 @@ impl Lowering<'_> {
                 Some(column) => places.push(column.index()),
                 None => {
                     let kind = key.data_type(schema.as_arrow()).map_err(|error| sql_error(&error))?;
-                    fields.push(Field::new(words(std::slice::from_ref(key)), kind, true));
+                    fields.push(Field::new(self.names.scalars(std::slice::from_ref(key)), kind, true));
                     columns.push(key.clone());
                     places.push(columns.len() - 1);
                 }
@@ -72,7 +73,7 @@ impl Lowering<'_> {
 
     fn joined(&mut self, join: &Join, kind: Kind, left: &Side, right: &Side) -> SqlResult<Stream> {
         let residual = self.residual(join, left, right)?;
-        let detail = detail(join, residual.as_ref());
+        let detail = detail(join, residual.as_ref(), &self.names);
         let on = JoinOn {
             left: left.key.clone(),
             right: right.key.clone(),
@@ -188,9 +189,9 @@ fn words_of(kind: Kind) -> (&'static str, &'static str) {
     }
 }
 
-fn detail(join: &Join, residual: Option<&Scalar>) -> String {
-    let equal = join.on.iter().map(|(left, right)| format!("{} = {}", left.human_display(), right.human_display()));
-    let other = residual.map(|residual| words(std::slice::from_ref(residual)));
+fn detail(join: &Join, residual: Option<&Scalar>, names: &Names) -> String {
+    let equal = join.on.iter().map(|(left, right)| format!("{} = {}", names.expression(left), names.expression(right)));
+    let other = residual.map(|residual| names.scalars(std::slice::from_ref(residual)));
     let all: Vec<String> = equal.chain(other).collect();
     if all.is_empty() { "of all with all".to_string() } else { format!("on {}", all.join(" and ")) }
 }

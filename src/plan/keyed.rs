@@ -75,7 +75,7 @@ impl Lowering<'_> {
 
     fn keyed_recompute(&mut self, part: KeyedPart) -> SqlResult<Stream> {
         let KeyedPart { plan, input, key, output_key } = part;
-        let detail = plan.display().to_string();
+        let detail = self.names.node(&plan);
         let edge = Edge { from: input.node, route: Route::ByKey(key.clone()) };
         let sub_plan = self.sub_plan(Part { plan, inputs: vec![input] })?;
         let (schema, inputs) = (sub_plan.schema.clone(), sub_plan.input_schemas());

@@ -13,7 +13,8 @@ use datafusion::physical_expr::create_physical_expr;
 
 use super::fallback::Part;
 use super::rewrite::{normalize, state};
-use super::stream::{Scalar, Stream, filler, schema_of, words};
+use super::stream::{Scalar, Stream, filler, schema_of};
+use super::words::Names;
 use super::{InputRelation, Inputs};
 use crate::dataflow::operators::{self, FilterProject};
 use crate::dataflow::{Class, Edge, Graph, MakeOperator, Node, NodeKind, OperatorRecipe, Predicate, Route, Scalars};
@@ -26,7 +27,13 @@ use crate::functions::errors::sql_error;
 pub fn lower(plan: &LogicalPlan, inputs: &dyn Inputs) -> SqlResult<Graph> {
     let plan = normalize(plan.clone())?;
     refuse_volatile(&plan)?;
-    let mut lowering = Lowering { inputs, nodes: Vec::new(), parts: HashMap::new(), done: HashMap::new() };
+    let mut lowering = Lowering {
+        inputs,
+        nodes: Vec::new(),
+        parts: HashMap::new(),
+        names: Names::of(&plan),
+        done: HashMap::new(),
+    };
     let stream = lowering.stream(&plan)?;
     let root = lowering.root(stream);
     Ok(lowering.finish(root))
@@ -38,6 +45,8 @@ pub(super) struct Lowering<'a> {
     pub nodes: Vec<Node>,
     /// What the nodes of class recompute run, so that one that reads another can run both at once.
     pub parts: HashMap<usize, Part>,
+    /// What its columns are called in EXPLAIN.
+    pub names: Names,
     /// Plans that were lowered already: what occurs twice is kept once.
     done: HashMap<LogicalPlan, Stream>,
 }
@@ -169,7 +178,7 @@ impl Lowering<'_> {
         let (input, scalars) = self.over(input, columns, schema)?;
         let fields = columns.iter().zip(&scalars).map(|(column, scalar)| {
             let field = scalar.return_field(schema.as_arrow()).map_err(|error| sql_error(&error))?;
-            Ok(field.as_ref().clone().with_name(column.schema_name().to_string()).with_nullable(true))
+            Ok(field.as_ref().clone().with_name(self.names.expression(column)).with_nullable(true))
         });
         let fields: Vec<Field> = fields.collect::<SqlResult<_>>()?;
         Ok(self.node(input.project(&scalars, Arc::new(Schema::new(fields)))))
@@ -225,11 +234,12 @@ impl Lowering<'_> {
         }
         let predicate = stream.predicate;
         let detail = match (&predicate, keeps_columns) {
-            (Some(predicate), true) => format!("where {}", words(std::slice::from_ref(predicate))),
+            (Some(predicate), true) => format!("where {}", self.names.scalars(std::slice::from_ref(predicate))),
             (Some(predicate), false) => {
-                format!("{} where {}", words(&columns), words(std::slice::from_ref(predicate)))
+                let predicate = self.names.scalars(std::slice::from_ref(predicate));
+                format!("{} where {predicate}", self.names.scalars(&columns))
             }
-            (None, _) => words(&columns),
+            (None, _) => self.names.scalars(&columns),
         };
         let name = if keeps_columns { "filter" } else { "project" };
         let predicate = predicate.map(Predicate::new);

@@ -16,6 +16,7 @@ mod subquery;
 mod table;
 mod ties;
 mod unnest;
+mod words;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::TableReference;

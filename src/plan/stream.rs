@@ -111,23 +111,3 @@ pub(super) fn schema_of(schema: &DFSchema) -> SchemaRef {
 pub(super) fn filler() -> (Scalar, Field) {
     (Arc::new(Literal::new(ScalarValue::Boolean(Some(true)))), Field::new("row", DataType::Boolean, true))
 }
-
-/// Expressions as EXPLAIN shows them: without the positions of columns.
-pub(super) fn words(expressions: &[Scalar]) -> String {
-    let texts: Vec<String> = expressions.iter().map(|expression| without_positions(&expression.to_string())).collect();
-    texts.join(", ")
-}
-
-fn without_positions(text: &str) -> String {
-    let mut words = String::with_capacity(text.len());
-    let mut parts = text.split('@');
-    words.push_str(parts.next().unwrap_or_default());
-    for part in parts {
-        let rest = part.trim_start_matches(|letter: char| letter.is_ascii_digit());
-        if rest.len() == part.len() {
-            words.push('@');
-        }
-        words.push_str(rest);
-    }
-    words
-}

@@ -106,6 +106,10 @@ impl Arithmetic {
         udf(Arithmetic { operation, number, signature }).call(vec![left, right])
     }
 
+    pub(super) fn symbol(&self) -> &'static str {
+        self.operation.symbol()
+    }
+
     fn out_of_range(&self) -> SqlError {
         let text = match self.number {
             Number::Numeric(..) => "value overflows numeric format".to_string(),

@@ -42,6 +42,10 @@ impl DatePart {
         Some(udf(part).call(vec![argument]))
     }
 
+    pub(super) fn field(&self) -> &str {
+        &self.field
+    }
+
     /// Seconds and what is made of them have six places, everything else is whole.
     fn scale(&self) -> i8 {
         match self.field.as_str() {

@@ -35,6 +35,10 @@ impl PgCast {
         udf(PgCast { from: from.clone(), to: to.clone(), explicit, signature }).call(vec![expression])
     }
 
+    pub(super) fn target(&self) -> &PgType {
+        &self.to
+    }
+
     fn array(&self, array: &ArrayRef, style: &TextStyle) -> Result<ArrayRef> {
         if array.data_type() == &DataType::Null {
             return Ok(arrow::array::new_null_array(&self.to.arrow(), array.len()));

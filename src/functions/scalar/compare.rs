@@ -21,7 +21,7 @@ pub fn interval_order(interval: Expr) -> Expr {
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct IntervalOrder {
+pub(super) struct IntervalOrder {
     signature: Signature,
 }
 

@@ -77,6 +77,15 @@ impl TimeOperation {
         udf(TimeOperation { shape, subtract, signature }).call(vec![left, right])
     }
 
+    pub(super) fn symbol(&self) -> &'static str {
+        match self.shape {
+            TimeShape::IntervalTimes => "*",
+            TimeShape::IntervalOver => "/",
+            _ if self.subtract => "-",
+            _ => "+",
+        }
+    }
+
     fn compute(&self, pair: &Pair, zone: &Zone) -> SqlResult<ArrayRef> {
         let sign = if self.subtract { -1 } else { 1 };
         let signed = |interval: IntervalMonthDayNano| if self.subtract { negate(interval) } else { Some(interval) };

@@ -87,6 +87,10 @@ impl JsonCall {
         udf(JsonCall { operator, binary: *left_kind == PgType::Jsonb, by_index, signature }).call(vec![left, right])
     }
 
+    pub(super) fn symbol(&self) -> &'static str {
+        self.operator.symbol()
+    }
+
     fn kind(&self) -> PgType {
         match self.operator {
             JsonOperator::GetText | JsonOperator::PathText => PgType::Text,

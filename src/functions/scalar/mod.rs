@@ -10,6 +10,7 @@ mod number;
 mod template;
 mod template_call;
 mod windows;
+mod written;
 
 pub use arithmetic::{Arithmetic, Number, Operation};
 pub use calendar::{AtTimeZone, DatePart, IntervalFunction, IntervalRule};
@@ -21,6 +22,7 @@ pub use number::{NumberFunction, Rounding};
 pub use template_call::{FromEpoch, Template, TemplateCall};
 pub use windows::window_functions;
 pub(super) use windows::{span_micros, window_time};
+pub use written::{Written, written};
 
 use std::sync::Arc;
 

@@ -61,6 +61,15 @@ impl NumberFunction {
         Self::call(Rule::Logarithm(name), &PgType::Float8, argument)
     }
 
+    /// The name and the places of a rounding to places.
+    pub(super) fn places(&self) -> Option<(&'static str, i8)> {
+        match self.rule {
+            Rule::Rounded(Rounding::Round, places) if places != 0 => Some(("round", places)),
+            Rule::Rounded(Rounding::Truncate, places) if places != 0 => Some(("trunc", places)),
+            _ => None,
+        }
+    }
+
     /// The type of the result: roundings of a numeric have as many places as asked for.
     fn result(&self) -> DataType {
         match (&self.rule, &self.argument) {
