@@ -59,6 +59,7 @@ pub mod table;
 pub use config::Config;
 pub use engine::Engine;
 pub use error::{SqlError, SqlState};
+pub use functions::{register_aggregate, register_function};
 pub use session::Session;
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ impl Catalog {
 
     /// Relations whose definition reads this one.
     pub fn dependents(&self, id: RelationId) -> Vec<RelationId> {
-        self.relations().filter(|other| other.depends_on.contains(&id)).map(|other| other.id).collect()
+        self.objects().filter(|other| other.depends_on.contains(&id)).map(|other| other.id).collect()
     }
 
     /// The relations given and all that depend on them, directly or not; dependents first, so that they can be
@@ -93,7 +93,7 @@ impl Catalog {
     /// The edits of `DROP SCHEMA name [CASCADE]`.
     pub fn drop_schema_edits(&self, name: &str, cascade: bool) -> SqlResult<Vec<CatalogEdit>> {
         self.check_user_schema(name)?;
-        let inside: Vec<_> = self.relations().filter(|relation| relation.schema == name).map(|r| r.id).collect();
+        let inside: Vec<_> = self.objects().filter(|relation| relation.schema == name).map(|r| r.id).collect();
         let mut edits = match inside.is_empty() || cascade {
             true => self.drop_edits(&inside, true)?,
             false => return Err(self.schema_not_empty(name, &inside)),
@@ -222,7 +222,7 @@ impl Catalog {
 
     fn check_drop_schema(&self, name: &str) -> SqlResult<()> {
         self.check_user_schema(name)?;
-        let inside: Vec<_> = self.relations().filter(|relation| relation.schema == name).map(|r| r.id).collect();
+        let inside: Vec<_> = self.objects().filter(|relation| relation.schema == name).map(|r| r.id).collect();
         match inside.is_empty() {
             true => Ok(()),
             false => Err(self.schema_not_empty(name, &inside)),

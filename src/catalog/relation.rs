@@ -23,6 +23,9 @@ pub enum RelationKind {
     Sink,
     /// The object of CREATE INDEX.
     Index,
+    /// A function written in SQL: its name has its parameters' types, its columns are the parameters, its definition is
+    /// the query that gives its value.
+    Function,
 }
 
 impl RelationKind {
@@ -35,6 +38,7 @@ impl RelationKind {
             RelationKind::MaterializedView => "materialized view",
             RelationKind::Sink => "sink",
             RelationKind::Index => "index",
+            RelationKind::Function => "function",
         }
     }
 
@@ -47,12 +51,13 @@ impl RelationKind {
             RelationKind::MaterializedView => "MATERIALIZED VIEW",
             RelationKind::Sink => "SINK",
             RelationKind::Index => "INDEX",
+            RelationKind::Function => "FUNCTION",
         }
     }
 
     /// Whether a query can read it.
     pub fn is_readable(self) -> bool {
-        !matches!(self, RelationKind::Sink | RelationKind::Index)
+        !matches!(self, RelationKind::Sink | RelationKind::Index | RelationKind::Function)
     }
 
     /// Whether workers keep its rows.

@@ -115,6 +115,16 @@ impl Catalog {
 
     /// All relations in the order of their creation.
     pub fn relations(&self) -> impl Iterator<Item = &Arc<Relation>> {
+        self.objects().filter(|object| object.kind != RelationKind::Function)
+    }
+
+    /// The functions that users have made.
+    pub fn functions(&self) -> impl Iterator<Item = &Arc<Relation>> {
+        self.objects().filter(|object| object.kind == RelationKind::Function)
+    }
+
+    /// Relations and functions in the order of their creation.
+    pub fn objects(&self) -> impl Iterator<Item = &Arc<Relation>> {
         self.relations.values()
     }
 

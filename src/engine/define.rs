@@ -177,7 +177,7 @@ impl Core {
     /// What keeps a relation up to date; `None` if nothing has to.
     pub(super) fn graph_of_relation(&self, relation: &Relation, catalog: &Catalog) -> SqlResult<Option<Graph>> {
         let graph = match relation.kind {
-            RelationKind::View => return Ok(None),
+            RelationKind::View | RelationKind::Function => return Ok(None),
             RelationKind::Index => return Ok(self.graph_of_index(relation, catalog)),
             RelationKind::Table => feed_graph(relation, relation.append_only),
             RelationKind::Source => feed_graph(relation, relation.primary_key.is_empty()),

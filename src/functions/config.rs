@@ -1,13 +1,13 @@
 //! The one DataFusion configuration: options, functions, and the rules that give plans PostgreSQL's meaning.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, LazyLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, LazyLock, RwLock};
 
 use datafusion::error::Result;
 use datafusion::execution::SessionState;
 use datafusion::execution::registry::FunctionRegistry;
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::functions_nested::range::gen_series_udf;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::prelude::SessionConfig;
 
@@ -42,8 +42,6 @@ pub fn register_all(registry: &mut dyn FunctionRegistry) -> Result<()> {
     for function in super::system_functions() {
         registry.register_udf(function)?;
     }
-    // `generate_series(…)` gives rows; this is the array of the same values.
-    registry.register_udf(Arc::new(gen_series_udf().as_ref().clone().with_aliases(["hw_series"])))?;
     registry.register_udf(super::clock::now_udf())?;
     for function in super::context::context_functions() {
         registry.register_udf(function)?;
@@ -70,7 +68,22 @@ pub fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
 }
 
 /// The names of all functions of any kind.
-pub fn function_names() -> &'static BTreeSet<String> {
+pub fn function_names() -> BTreeSet<String> {
+    let registered = REGISTERED.read().expect("no holder of the functions panics");
+    let own = registered.scalar.keys().chain(registered.aggregate.keys()).cloned();
+    built_in_names().iter().cloned().chain(own).collect()
+}
+
+/// Whether a function of any kind has the name.
+pub fn is_function(name: &str) -> bool {
+    let registered = || {
+        let registered = REGISTERED.read().expect("no holder of the functions panics");
+        registered.scalar.contains_key(name) || registered.aggregate.contains_key(name)
+    };
+    built_in_names().contains(name) || registered()
+}
+
+fn built_in_names() -> &'static BTreeSet<String> {
     static NAMES: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
         let state = session_state();
         let names = state.scalar_functions().keys().chain(state.aggregate_functions().keys());
@@ -78,4 +91,38 @@ pub fn function_names() -> &'static BTreeSet<String> {
         names.chain(state.window_functions().keys()).cloned().chain(special).collect()
     });
     &NAMES
+}
+
+#[derive(Default)]
+struct Registered {
+    scalar: BTreeMap<String, Arc<ScalarUDF>>,
+    aggregate: BTreeMap<String, Arc<AggregateUDF>>,
+}
+
+/// The functions of the program around the engine.
+static REGISTERED: LazyLock<RwLock<Registered>> = LazyLock::new(RwLock::default);
+
+/// Makes a function of DataFusion known to SQL under its name, in queries and in views.
+///
+/// It is there for every engine of the process from now on. Views that use it need it again at the next start, so
+/// register before the engine starts. A function that is volatile is refused in views.
+pub fn register_function(function: ScalarUDF) {
+    let mut registered = REGISTERED.write().expect("no holder of the functions panics");
+    registered.scalar.insert(function.name().to_lowercase(), Arc::new(function));
+}
+
+/// The same for an aggregate. In a view the groups that a step touches are computed anew.
+pub fn register_aggregate(function: AggregateUDF) {
+    let mut registered = REGISTERED.write().expect("no holder of the functions panics");
+    registered.aggregate.insert(function.name().to_lowercase(), Arc::new(function));
+}
+
+/// A function that was registered.
+pub fn registered_function(name: &str) -> Option<Arc<ScalarUDF>> {
+    REGISTERED.read().expect("no holder of the functions panics").scalar.get(name).cloned()
+}
+
+/// An aggregate that was registered.
+pub fn registered_aggregate(name: &str) -> Option<Arc<AggregateUDF>> {
+    REGISTERED.read().expect("no holder of the functions panics").aggregate.get(name).cloned()
 }

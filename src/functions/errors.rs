@@ -86,6 +86,9 @@ fn recognise(message: &str) -> Option<SqlError> {
     if lower.contains("divide by zero") || lower.contains("division by zero") {
         return Some(division_by_zero());
     }
+    if lower.contains("negative count not allowed") {
+        return Some(SqlError::new(SqlState(*b"22011"), "negative substring length not allowed"));
+    }
     bad_text(message).or_else(|| bad_number(message, &lower)).or_else(|| bad_time(message, &lower)).or_else(|| {
         let code = match lower.as_str() {
             text if text.contains("square root of a negative") => SqlState::INVALID_ARGUMENT_FOR_POWER,

@@ -7,6 +7,7 @@ mod config;
 mod context;
 mod deparse;
 pub mod errors;
+mod library;
 mod one_row;
 mod scalar;
 mod session;
@@ -15,11 +16,16 @@ pub mod text;
 mod typing;
 
 pub use careful::{Names, careful, evaluate_rows};
-pub use config::{analyzer_rules, function_names, register_all, session_config, session_state};
+pub use config::{
+    analyzer_rules, function_names, is_function, register_aggregate, register_all, register_function,
+    registered_aggregate, registered_function, session_config, session_state,
+};
 pub use context::{StatementContext, depends_on_session, fix_context};
 pub use deparse::{Text, expression_text, physical_text, plain_words, sort_text};
 pub use errors::{arrow_sql_error, friendly_types, sql_error};
 pub use one_row::only_row;
 pub use scalar::{canonical_value, is_canonical};
 pub use system::{SystemFunctions, fix_system, system_functions};
-pub use typing::{WRITTEN_CAST, assignment_cast, give_expression_types, give_types, least, series};
+pub use typing::{
+    WRITTEN_CAST, assignment_cast, give_expression_types, give_types, least, series, wider_of, without_length,
+};

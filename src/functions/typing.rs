@@ -8,6 +8,7 @@ mod casts;
 mod literals;
 mod operators;
 mod pending;
+mod shape;
 
 use std::sync::Arc;
 
@@ -29,6 +30,9 @@ pub use casts::assignment_cast;
 pub use operators::Operators;
 pub use pending::pending_functions;
 
+pub use literals::wider as wider_of;
+pub use operators::plain as without_length;
+
 use casts::{cast_to, explicit_cast};
 use literals::{Operand, common_type, settle};
 use operators::binary_expr;
@@ -38,7 +42,7 @@ pub const WRITTEN_CAST: &str = "cast";
 
 /// The plan with every expression typed and every implicit cast written out.
 pub fn give_types(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let plan = plan.transform_up_with_subqueries(type_node)?.data;
+    let plan = type_plan(plan)?;
     let state = session_state();
     // Without DataFusion's check at the end: it refuses subqueries to which the normal form of plans gives a meaning.
     state.analyzer().rules.iter().try_fold(plan, |plan, rule| rule.analyze(plan, state.config_options()))
@@ -50,6 +54,13 @@ pub fn give_expression_types(expression: Expr, schema: &DFSchema) -> Result<Expr
     let expression = settle(expression);
     let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build();
     ExprSimplifier::new(context).coerce(expression, schema)
+}
+
+/// A plan's expressions typed from the bottom up.
+fn type_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let plan = shape::type_recursion(plan)?;
+    let typed = plan.transform_up_with_subqueries(|node| shape::plain_grouping_sets(node)?.transform_data(type_node))?;
+    Ok(typed.data)
 }
 
 fn type_node(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {

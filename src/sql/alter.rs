@@ -62,6 +62,7 @@ fn alter_tag(kind: RelationKind) -> &'static str {
         RelationKind::MaterializedView => "ALTER MATERIALIZED VIEW",
         RelationKind::Sink => "ALTER SINK",
         RelationKind::Index => "ALTER INDEX",
+        RelationKind::Function => "ALTER FUNCTION",
     }
 }
 

@@ -13,7 +13,7 @@ use crate::zset::PgType;
 /// A plan's column as a value of a table's column.
 pub(super) fn assigned_column(plan: &LogicalPlan, index: usize, column: &Column) -> SqlResult<Expr> {
     let from = PgType::of(plan.schema().field(index));
-    if !is_constant(plan, index) {
+    if from != PgType::Text || !is_constant(plan, index) {
         check(&from, plan.schema().field(index).data_type(), column)?;
     }
     let expression = Expr::Column(plan.schema().columns()[index].clone());
@@ -24,7 +24,8 @@ pub(super) fn assigned_column(plan: &LogicalPlan, index: usize, column: &Column)
 pub(super) fn assigned(expression: Expr, schema: &DFSchema, column: &Column) -> SqlResult<Expr> {
     let field = expression.to_field(schema).map_err(|error| planning_error(&error, None))?.1;
     let from = PgType::of(&field);
-    if !matches!(expression, Expr::Literal(..) | Expr::Placeholder(_)) {
+    let constant = matches!(expression, Expr::Literal(..) | Expr::Placeholder(_));
+    if !constant || !matches!(from, PgType::Text) {
         check(&from, field.data_type(), column)?;
     }
     Ok(functions::assignment_cast(expression, &from, &column.pg_type))
@@ -33,12 +34,20 @@ pub(super) fn assigned(expression: Expr, schema: &DFSchema, column: &Column) -> 
 /// Text constants have no type of their own yet: they become whatever the column is.
 fn is_constant(plan: &LogicalPlan, index: usize) -> bool {
     match plan {
-        LogicalPlan::Values(_) => true,
+        LogicalPlan::Values(values) => values.values.iter().all(|row| match &row[index] {
+            Expr::Cast(cast) => matches!(*cast.expr, Expr::Literal(..) | Expr::Placeholder(_)),
+            other => matches!(other, Expr::Literal(..) | Expr::Placeholder(_)),
+        }),
         LogicalPlan::Projection(projection) => match &projection.expr[index] {
             Expr::Alias(alias) => matches!(*alias.expr, Expr::Literal(..) | Expr::Placeholder(_)),
             expression => match expression {
                 Expr::Literal(..) | Expr::Placeholder(_) => true,
-                Expr::Column(_) => matches!(projection.input.as_ref(), LogicalPlan::Values(_)),
+                Expr::Column(column) => match projection.input.as_ref() {
+                    values @ LogicalPlan::Values(_) => {
+                        values.schema().index_of_column(column).is_ok_and(|index| is_constant(values, index))
+                    }
+                    _ => false,
+                },
                 _ => false,
             },
         },

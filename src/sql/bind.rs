@@ -7,7 +7,7 @@ use sqlparser::ast::Statement as SqlStatement;
 use super::ast::Ast;
 use super::parse::Parsed;
 use super::statement::*;
-use super::{copy, ddl, dml, explain, query, session, show, subscribe};
+use super::{copy, ddl, dml, explain, function, query, session, show, subscribe};
 use crate::catalog::{Catalog, Column, RelationKind};
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::zset::PgType;
@@ -126,6 +126,8 @@ fn bind_sql(statement: &SqlStatement, parsed: &Parsed, context: &BindContext<'_>
         SqlStatement::Update(update) => dml::update(update, parsed, context),
         SqlStatement::Delete(delete) => dml::delete(delete, parsed, context),
         SqlStatement::Truncate(truncate) => dml::truncate(truncate, parsed, context),
+        SqlStatement::CreateFunction(create) => function::create(create, parsed, context).map(Statement::Define),
+        SqlStatement::DropFunction(drop) => function::drop(drop, parsed, context).map(Statement::Define),
         SqlStatement::CreateIndex(index) => Ok(Statement::Define(ddl::create_index(index, parsed, context)?)),
         other => Err(unsupported_statement(&other.to_string())),
     }

@@ -46,7 +46,7 @@ fn oid(id: RelationId) -> u32 {
 }
 
 /// The schema and name that a new relation gets.
-fn target(name: &ObjectName, parsed: &Parsed, context: &BindContext<'_>) -> SqlResult<(String, String)> {
+pub(super) fn target(name: &ObjectName, parsed: &Parsed, context: &BindContext<'_>) -> SqlResult<(String, String)> {
     let place = |error| at(parsed, name.span(), error);
     let (schema, bare) = split_name(name).map_err(place)?;
     let schema = match schema {
@@ -60,7 +60,7 @@ fn target(name: &ObjectName, parsed: &Parsed, context: &BindContext<'_>) -> SqlR
 }
 
 /// The relation's skeleton under the next id.
-fn relation(kind: RelationKind, schema: String, name: String, catalog: &Catalog) -> Relation {
+pub(super) fn relation(kind: RelationKind, schema: String, name: String, catalog: &Catalog) -> Relation {
     let id = catalog.next_id();
     Relation {
         id,
@@ -86,6 +86,7 @@ fn create_tag(kind: RelationKind) -> &'static str {
         RelationKind::MaterializedView => "CREATE MATERIALIZED VIEW",
         RelationKind::Sink => "CREATE SINK",
         RelationKind::Index => "CREATE INDEX",
+        RelationKind::Function => "CREATE FUNCTION",
     }
 }
 
@@ -98,6 +99,7 @@ fn drop_tag(what: DropWhat) -> &'static str {
         DropWhat::Relation(RelationKind::MaterializedView) => "DROP MATERIALIZED VIEW",
         DropWhat::Relation(RelationKind::Sink) => "DROP SINK",
         DropWhat::Relation(RelationKind::Index) => "DROP INDEX",
+        DropWhat::Relation(RelationKind::Function) => "DROP FUNCTION",
     }
 }
 

@@ -7,7 +7,7 @@ use sqlparser::ast::{BinaryOperator, Expr, Ident};
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::windows::{PARTITION_BY, TABLE};
 
@@ -16,6 +16,41 @@ use super::windows::{PARTITION_BY, TABLE};
 pub(super) struct Headwater;
 
 const INNER: PostgreSqlDialect = PostgreSqlDialect {};
+
+/// `x BETWEEN SYMMETRIC a AND b`: between them in either order.
+fn between_symmetric(parser: &mut Parser, expr: &Expr) -> Option<Result<Expr, ParserError>> {
+    let is_symmetric = |token: TokenWithSpan| {
+        matches!(token.token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("symmetric"))
+    };
+    let negated = parser.peek_keyword(Keyword::NOT);
+    let before = if negated { 2 } else { 1 };
+    let between = match parser.peek_nth_token(before - 1).token {
+        Token::Word(word) => word.keyword == Keyword::BETWEEN,
+        _ => false,
+    };
+    if !between || !is_symmetric(parser.peek_nth_token(before)) {
+        return None;
+    }
+    (0..=before).for_each(|_| {
+        parser.next_token();
+    });
+    let precedence = INNER.prec_value(Precedence::Between);
+    let ends = parser.parse_subexpr(precedence).and_then(|low| {
+        parser.expect_keyword(Keyword::AND)?;
+        Ok((low, parser.parse_subexpr(precedence)?))
+    });
+    Some(ends.map(|(a, b)| {
+        let between = |low: &Expr, high: &Expr| Expr::Between {
+            expr: Box::new(expr.clone()),
+            negated,
+            low: Box::new(low.clone()),
+            high: Box::new(high.clone()),
+        };
+        let op = if negated { BinaryOperator::And } else { BinaryOperator::Or };
+        let both = Expr::BinaryOp { left: Box::new(between(&a, &b)), op, right: Box::new(between(&b, &a)) };
+        Expr::Nested(Box::new(both))
+    }))
+}
 
 /// Hands all that sqlparser's PostgreSQL decides on to it.
 macro_rules! as_postgresql {
@@ -31,6 +66,9 @@ impl Dialect for Headwater {
 
     /// sqlparser lets `a IS DISTINCT FROM b AND c` reach to the end of `b AND c`; it ends where `IS` does.
     fn parse_infix(&self, parser: &mut Parser, expr: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
+        if let Some(between) = between_symmetric(parser, expr) {
+            return Some(between);
+        }
         let negated = if parser.parse_keywords(&[Keyword::IS, Keyword::DISTINCT, Keyword::FROM]) {
             false
         } else if parser.parse_keywords(&[Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM]) {

@@ -25,6 +25,26 @@ pub(super) fn is_name_clash(error: &DataFusionError) -> bool {
     }
 }
 
+/// A column that was not found but has the name of a table, with the table's columns: its row is meant.
+pub(super) fn missing_row(error: &DataFusionError) -> Option<(String, Vec<String>)> {
+    match error {
+        DataFusionError::SchemaError(inner, _) => match inner.as_ref() {
+            SchemaError::FieldNotFound { field, valid_fields } if field.relation.is_none() => {
+                let of_table = |column: &&Column| {
+                    column.relation.as_ref().is_some_and(|relation| relation.table() == field.name)
+                };
+                let columns: Vec<String> =
+                    valid_fields.iter().filter(of_table).map(|column| column.name.clone()).collect();
+                (!columns.is_empty()).then(|| (field.name.clone(), columns))
+            }
+            _ => None,
+        },
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => missing_row(inner),
+        DataFusionError::Collection(errors) => errors.iter().find_map(missing_row),
+        _ => None,
+    }
+}
+
 /// The error of a statement that cannot be planned.
 pub(super) fn planning_error(error: &DataFusionError, places: Option<&Places>) -> SqlError {
     let position = span_start(error).and_then(|at| places?.offset(at)).map(|offset| offset + 1);

@@ -49,7 +49,6 @@ fn other(parser: &mut Parser<'_>, kind_at: usize) -> Result<Ast> {
         ("SECRET", "Write the value itself as the option's value."),
         ("CONNECTION", "Write the connection's options in the WITH list of each source."),
         ("SUBSCRIPTION", "Use SUBSCRIBE TO, or DECLARE ... CURSOR FOR SUBSCRIBE."),
-        ("FUNCTION", "Write the expression in a view."),
         ("TYPE", "Use text, or a domain of integers."),
         ("SEQUENCE", "Give keys yourself, or use gen_random_uuid()."),
         ("TRIGGER", "Use a materialized view."),

@@ -60,12 +60,60 @@ pub(super) fn parse_query(text: &str) -> SqlResult<Box<sqlparser::ast::Query>> {
 
 fn tokenize(text: &str, places: &Places) -> SqlResult<Vec<TokenWithSpan>> {
     let tokens = Tokenizer::new(&Headwater, text).tokenize_with_location();
-    tokens.map_err(|error| {
+    tokens.map(with_other_escapes).map_err(|error| {
         let message = error.message.trim_end_matches('.');
         let message = format!("{}{}", message[..1].to_lowercase(), &message[1..]);
         let position = places.offset(error.location).map_or(places.end(), |offset| offset + 1);
         SqlError::new(SqlState::SYNTAX_ERROR, message.replace("EOF", "end of input")).at(position)
     })
+}
+
+/// `U&'d!0061t' UESCAPE '!'` → the text.
+fn with_other_escapes(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let is_word = |token: &Token| matches!(token, Token::Word(word) if word.value.eq_ignore_ascii_case("uescape"));
+    if !tokens.iter().any(|token| is_word(&token.token)) {
+        return tokens;
+    }
+    let mut kept: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let mut rest = tokens.into_iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).peekable();
+    while let Some(token) = rest.next() {
+        let escape = match rest.peek() {
+            Some(TokenWithSpan { token: Token::SingleQuotedString(escape), .. }) => escape.chars().next(),
+            _ => None,
+        };
+        match (kept.last_mut(), escape) {
+            (Some(TokenWithSpan { token: Token::UnicodeStringLiteral(literal), .. }), Some(escape))
+                if is_word(&token.token) =>
+            {
+                *literal = unescaped(literal, escape);
+                rest.next();
+            }
+            _ => kept.push(token),
+        }
+    }
+    kept
+}
+
+fn unescaped(text: &str, escape: char) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(escape) {
+        out.push_str(&rest[..at]);
+        let code = &rest[at + escape.len_utf8()..];
+        let (skip, length) = if code.starts_with('+') { (1, 6) } else { (0, 4) };
+        let digits = code.get(skip..skip + length).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        match digits.and_then(char::from_u32) {
+            Some(letter) => {
+                out.push(letter);
+                rest = &code[skip + length..];
+            }
+            None => {
+                out.push(escape);
+                rest = code.strip_prefix(escape).unwrap_or(code);
+            }
+        }
+    }
+    out + rest
 }
 
 pub(super) fn parser(tokens: Vec<TokenWithSpan>) -> Parser<'static> {
@@ -75,10 +123,39 @@ pub(super) fn parser(tokens: Vec<TokenWithSpan>) -> Parser<'static> {
 fn parse_one(text: &str, tokens: &[TokenWithSpan], places: &Places) -> SqlResult<Parsed> {
     check_depth(tokens, places)?;
     let (offset, statement) = extent(text, tokens, places);
-    let mut parser = parser(tokens.to_vec());
+    let mut parser = parser(table_as_select(tokens));
     let ast = grammar::statement(&mut parser).map_err(|error| syntax_error(error, &parser, tokens, places))?;
     expect_end(&mut parser, places)?;
     Ok(Parsed { ast, text: statement, offset, places: places.clone() })
+}
+
+/// `INSERT INTO t TABLE u` → `INSERT INTO t SELECT * FROM u`.
+fn table_as_select(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
+    let is = |token: &TokenWithSpan, text: &str| {
+        matches!(&token.token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(text))
+    };
+    let solid = |token: &&TokenWithSpan| !matches!(token.token, Token::Whitespace(_));
+    if !tokens.iter().find(solid).is_some_and(|first| is(first, "insert")) {
+        return tokens.to_vec();
+    }
+    let mut written = Vec::with_capacity(tokens.len() + 2);
+    let mut before: Option<&TokenWithSpan> = None;
+    for token in tokens {
+        let behind_name = before.is_some_and(|before| {
+            before.token == Token::RParen || (matches!(before.token, Token::Word(_)) && !is(before, "into"))
+        });
+        match is(token, "table") && behind_name {
+            true => {
+                let word = |word: &str| TokenWithSpan { token: Token::make_keyword(word), span: token.span };
+                written.extend([word("SELECT"), TokenWithSpan { token: Token::Mul, span: token.span }, word("FROM")]);
+            }
+            false => written.push(token.clone()),
+        }
+        if solid(&token) {
+            before = Some(token);
+        }
+    }
+    written
 }
 
 /// The statement's own text without the space around it, and the characters before it.

@@ -10,7 +10,7 @@ use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use sqlparser::ast::{ObjectName, Query as SqlQuery, SetExpr, Statement as SqlStatement};
 
 use super::bind::{BindContext, Nowhere};
-use super::errors::{is_name_clash, planning_error};
+use super::errors::{is_name_clash, missing_row, planning_error};
 use super::names::shown;
 use super::parse::parse_query;
 use super::pg_catalog::rewrite_idioms;
@@ -36,19 +36,29 @@ pub(super) fn plan_query(
     context: &BindContext<'_>,
 ) -> SqlResult<LogicalPlan> {
     let provider = Provider::new(context);
-    let attempt = |stars| -> SqlResult<datafusion::error::Result<LogicalPlan>> {
+    let attempt = |stars, rows: &[(String, Vec<String>)]| -> SqlResult<datafusion::error::Result<LogicalPlan>> {
         let mut query = query.clone();
         rewrite_idioms(&mut query);
-        Resolver::new(context, places, Purpose::Plan { stars }).resolve(&mut query)?;
+        let mut resolver = Resolver::new(context, places, Purpose::Plan { stars });
+        resolver.rows = rows.to_vec();
+        resolver.resolve(&mut query)?;
         let parameters = context.parameter_types.iter().map(parameter_field).collect();
         let mut planner_context = PlannerContext::new().with_prepare_param_data_types(parameters);
         let statement = SqlStatement::Query(Box::new(query));
         Ok(SqlToRel::new(&provider).sql_statement_to_plan_with_context(statement, &mut planner_context))
     };
-    let planned = match attempt(false)? {
-        // Wildcards brought a name twice. Tell all columns of such lists apart and plan again.
-        Err(error) if is_name_clash(&error) => attempt(true)?.or(Err(error)),
-        planned => planned,
+    let (mut rows, mut stars) = (Vec::new(), false);
+    let planned = loop {
+        match attempt(stars, &rows)? {
+            // Wildcards brought a name twice. Tell all columns of such lists apart and plan again.
+            Err(error) if !stars && is_name_clash(&error) => stars = true,
+            // The name of a table stands for its row.
+            Err(error) => match missing_row(&error).filter(|(name, _)| !rows.iter().any(|(row, _)| row == name)) {
+                Some(row) => rows.push(row),
+                None => break Err(error),
+            },
+            planned => break planned,
+        }
     };
     let typed = planned.and_then(|plan| functions::give_types(as_multisets(plan)?));
     typed.map_err(|error| planning_error(&error, places))

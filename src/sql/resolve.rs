@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::{
-    Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident,
+    DataType, Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident,
     LimitClause, ObjectName, ObjectNamePart, Query, Select, SelectFlavor, SelectItem, SetExpr, SetOperator,
     SetQuantifier, Spanned, TableAlias, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut,
     WildcardAdditionalOptions,
@@ -20,7 +20,7 @@ use super::system::system_relation;
 use super::windows::{Input, window_call};
 use crate::catalog::{DATABASE, Relation, nearest};
 use crate::error::{SqlError, SqlResult, SqlState};
-use crate::functions::function_names;
+use crate::functions::{function_names, is_function};
 use crate::zset::RelationId;
 
 /// Names of derived tables by which the binder finds the multiset operations that DataFusion plans as if for sets.
@@ -30,6 +30,9 @@ pub(super) const INTERSECT_ALL: &str = "hw intersect all";
 pub(super) const ROOT: &str = "headwater";
 /// The schema of ad-hoc scans: `SELECT * FROM '/data/x.parquet'`.
 pub const FILES_SCHEMA: &str = "hw_files";
+
+/// A statement's calls of users' functions, with those in their bodies.
+const CALLS_MAX: usize = 1000;
 
 /// What a tree is resolved for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,8 +48,12 @@ pub(super) struct Resolver<'a> {
     places: Option<&'a Places>,
     purpose: Purpose,
     frames: Vec<Frame>,
-    /// Relations read directly, each once.
+    /// Relations read and functions called directly, each once.
     pub reads: Vec<RelationId>,
+    /// Calls of users' functions that were replaced by their bodies.
+    calls: usize,
+    /// Tables whose names stand for whole rows, and their columns.
+    pub rows: Vec<(String, Vec<String>)>,
 }
 
 /// The WITH queries of one query level.
@@ -60,7 +67,7 @@ struct Frame {
 
 impl<'a> Resolver<'a> {
     pub fn new(context: &'a BindContext<'a>, places: Option<&'a Places>, purpose: Purpose) -> Self {
-        Self { context, places, purpose, frames: Vec::new(), reads: Vec::new() }
+        Self { context, places, purpose, frames: Vec::new(), reads: Vec::new(), calls: 0, rows: Vec::new() }
     }
 
     pub fn resolve<T: VisitMut>(&mut self, tree: &mut T) -> SqlResult<()> {
@@ -145,7 +152,7 @@ impl<'a> Resolver<'a> {
             return Ok(());
         }
         if self.purpose != Purpose::Text
-            && let Some(derived) = function_as_query(factor)?
+            && let Some(derived) = function_as_query(factor)
         {
             *factor = derived;
         }
@@ -153,13 +160,44 @@ impl<'a> Resolver<'a> {
     }
 
     fn expression(&mut self, expression: &mut Expr) -> SqlResult<()> {
+        if let Expr::Function(function) = expression
+            && let FunctionArguments::List(list) = &mut function.args
+        {
+            let checked = function.name.to_string() == "hw_argument";
+            let apart = self.purpose == Purpose::Plan { stars: true } && !checked;
+            list.args.iter_mut().for_each(|argument| self.argument(argument, apart));
+        }
         match expression {
+            // The row of a function of one value is the value.
+            Expr::Identifier(name) => {
+                let table = fold(name);
+                let value = |(row, columns): &&(String, Vec<String>)| *row == table && columns[..] == ["value"];
+                if self.rows.iter().any(|row| value(&row)) {
+                    *expression = Expr::CompoundIdentifier(vec![Ident::with_quote('"', table), Ident::new("value")]);
+                }
+            }
             // `schema.table.column` is `table.column`: tables have their bare names as aliases.
             Expr::CompoundIdentifier(parts) if parts.len() == 3 => {
                 let schema = fold(&parts[0]);
                 if self.context.catalog.schema(&schema).is_some() || super::system::SYSTEM_SCHEMAS.contains(&&*schema) {
                     parts.remove(0);
                 }
+            }
+            Expr::Function(function) if super::function::find(function, self.context).is_some() => {
+                let Some(found) = super::function::find(function, self.context) else { return Ok(()) };
+                if !self.reads.contains(&found.id) {
+                    self.reads.push(found.id);
+                }
+                if self.purpose == Purpose::Text {
+                    super::function::qualify(function, found);
+                    return Ok(());
+                }
+                self.calls += 1;
+                if self.calls > CALLS_MAX {
+                    return Err(SqlError::new(SqlState(*b"54001"), "calls of functions are nested too deeply"));
+                }
+                let span = function.name.span();
+                *expression = super::function::inline(function, found).map_err(|error| self.place(span, error))?;
             }
             _ if self.purpose == Purpose::Text => {}
             Expr::Function(_) => {
@@ -174,16 +212,42 @@ impl<'a> Resolver<'a> {
         Ok(())
     }
 
+    /// A table's name as its row. With `apart` casts get names of their own, by which `sum(x)` and `sum(x::bigint)`
+    /// can be told apart.
+    fn argument(&self, argument: &mut FunctionArg, apart: bool) {
+        let FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) = argument else { return };
+        let text = |text: String| Expr::Value(Value::SingleQuotedString(text).into());
+        match value {
+            Expr::Identifier(name) => {
+                let table = fold(name);
+                let Some((_, columns)) = self.rows.iter().find(|(row, _)| *row == table) else { return };
+                let members = columns.iter().flat_map(|column| {
+                    let parts = vec![Ident::with_quote('"', &table), Ident::with_quote('"', column)];
+                    [text(column.clone()), Expr::CompoundIdentifier(parts)]
+                });
+                *value = call("hw_record", members.collect());
+            }
+            Expr::Cast { data_type, .. } if apart => {
+                let kind = data_type.to_string();
+                *value = call("hw_argument", vec![value.clone(), text(kind), text(String::new())]);
+            }
+            _ => {}
+        }
+    }
+
     /// Refuses functions that do not exist while their place in the text is known.
     fn function(&self, function: &Function) -> SqlResult<()> {
         let span = function.name.span();
         let Some(ObjectNamePart::Identifier(ident)) = function.name.0.last() else { return Ok(()) };
         let name = fold(ident);
-        let names = function_names();
-        if names.contains(&name) {
+        if is_function(&name) {
             return Ok(());
         }
         let error = SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("function {name} does not exist"));
+        let own = self.context.catalog.functions().map(|own| super::function::called(own).to_string());
+        let sets = set_function_names().map(str::to_string);
+        let mut names: Vec<String> = function_names().into_iter().chain(sets).chain(own).collect();
+        names.retain(|name| !name.starts_with("hw_"));
         let error = match nearest(&name, names.iter().map(String::as_str)) {
             Some(nearest) => error.hint(format!("Did you mean \"{nearest}\"?")),
             None => error.hint("No function has this name."),
@@ -411,21 +475,64 @@ pub(super) fn select(projection: Vec<SelectItem>, from: Vec<TableFactor>) -> Sel
     }
 }
 
-/// Functions that give a set of rows, and the array function that gives the same values.
-const SET_FUNCTIONS: [(&str, &str); 3] = [
-    ("generate_series", "hw_series"),
-    ("generate_subscripts", "hw_subscripts"),
-    ("string_to_table", "string_to_array"),
+/// Functions that give a set of rows: the array functions that give the same values, a column of the set each, and
+/// what its column is called if that is not the function's name.
+const SET_FUNCTIONS: &[(&str, &[(&str, &str)])] = &[
+    ("generate_series", &[("hw_series", "")]),
+    ("generate_subscripts", &[("hw_subscripts", "")]),
+    ("string_to_table", &[("string_to_array", "")]),
+    ("regexp_split_to_table", &[("regexp_split_to_array", "")]),
+    ("regexp_matches", &[("hw_regexp_matches", "")]),
+    ("jsonb_path_query", &[("hw_jsonb_path_query", "")]),
+    ("jsonb_object_keys", &[("hw_jsonb_keys", "")]),
+    ("json_object_keys", &[("hw_json_keys", "")]),
+    ("jsonb_array_elements", &[("hw_jsonb_elements", "value")]),
+    ("json_array_elements", &[("hw_json_elements", "value")]),
+    ("jsonb_array_elements_text", &[("hw_jsonb_elements_text", "value")]),
+    ("json_array_elements_text", &[("hw_json_elements_text", "value")]),
+    ("jsonb_each", &[("hw_jsonb_keys", "key"), ("hw_jsonb_values", "value")]),
+    ("json_each", &[("hw_json_keys", "key"), ("hw_json_values", "value")]),
+    ("jsonb_each_text", &[("hw_jsonb_keys", "key"), ("hw_jsonb_values_text", "value")]),
+    ("json_each_text", &[("hw_json_keys", "key"), ("hw_json_values_text", "value")]),
 ];
+
+fn set_function(name: &str) -> Option<&'static [(&'static str, &'static str)]> {
+    SET_FUNCTIONS.iter().find(|(set, _)| *set == name).map(|(_, arrays)| *arrays)
+}
+
+/// The names of the functions that give sets.
+pub(super) fn set_function_names() -> impl Iterator<Item = &'static str> {
+    SET_FUNCTIONS.iter().map(|(name, _)| *name)
+}
 
 /// `generate_series(…)` in an expression → `unnest(hw_series(…))`.
 fn set_returning(expression: &Expr) -> Option<Expr> {
     let Expr::Function(function) = expression else { return None };
     let name = fold(function.name.0.last()?.as_ident()?);
-    let (_, array) = SET_FUNCTIONS.iter().find(|(set, _)| *set == name)?;
+    let [(array, _)] = set_function(&name)? else { return None };
     let mut inner = function.clone();
     inner.name = ObjectName(vec![ObjectNamePart::Identifier(Ident::new(*array))]);
-    Some(call("unnest", vec![Expr::Function(inner)]))
+    Some(unnested(array, Expr::Function(inner)))
+}
+
+/// The rows of an array. What is json in it would come out as text.
+fn unnested(function: &str, array: Expr) -> Expr {
+    let rows = call("unnest", vec![array]);
+    match function {
+        "hw_jsonb_elements" | "hw_jsonb_values" | "hw_jsonb_path_query" => super::spelling::cast(rows, DataType::JSONB),
+        "hw_json_elements" | "hw_json_values" => super::spelling::cast(rows, DataType::JSON),
+        _ => rows,
+    }
+}
+
+/// Whether an expression names a column, which must then be one of what stands before it in FROM.
+fn names_column(expression: &Expr) -> bool {
+    let mut found = false;
+    let _: ControlFlow<()> = sqlparser::ast::visit_expressions(expression, |part| {
+        found |= matches!(part, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
+        ControlFlow::Continue(())
+    });
+    found
 }
 
 pub(super) fn call(name: &str, arguments: Vec<Expr>) -> Expr {
@@ -442,43 +549,109 @@ pub(super) fn call(name: &str, arguments: Vec<Expr>) -> Expr {
     })
 }
 
-/// A function in FROM as a derived table: `generate_series(1, 3) AS g` → `(SELECT unnest(…) AS g) AS g`.
-fn function_as_query(factor: &mut TableFactor) -> SqlResult<Option<TableFactor>> {
-    let (name, arguments, alias, lateral) = match factor {
-        TableFactor::Table { name, alias, args: Some(args), with_ordinality: false, .. } => {
-            (name.0.last().and_then(|part| part.as_ident()).map(fold), args.args.clone(), alias.clone(), false)
-        }
-        TableFactor::Function { name, args, alias, lateral, .. } => {
-            (name.0.last().and_then(|part| part.as_ident()).map(fold), args.clone(), alias.clone(), *lateral)
-        }
-        TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality: false, .. } => {
-            let arguments = array_exprs.iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e.clone())));
-            (Some("unnest".to_string()), arguments.collect(), alias.clone(), false)
-        }
-        _ => return Ok(None),
-    };
-    let name = name.unwrap_or_default();
-    let mut expressions = Vec::new();
-    for argument in arguments {
-        let FunctionArg::Unnamed(FunctionArgExpr::Expr(expression)) = argument else { return Ok(None) };
-        expressions.push(expression);
-    }
-    let values: Vec<Expr> = match name.as_str() {
-        "unnest" => expressions.into_iter().map(|array| call("unnest", vec![array])).collect(),
-        _ => vec![call(&name, expressions)],
-    };
-    Ok(Some(derived_from_calls(&name, values, alias, lateral)))
+/// A function in FROM.
+struct TableFunction {
+    name: String,
+    arguments: Vec<Expr>,
+    alias: Option<TableAlias>,
+    lateral: bool,
+    ordinality: bool,
 }
 
-fn derived_from_calls(name: &str, values: Vec<Expr>, alias: Option<TableAlias>, lateral: bool) -> TableFactor {
+fn table_function(factor: &TableFactor) -> Option<TableFunction> {
+    let bare = |name: &ObjectName| name.0.last().and_then(|part| part.as_ident()).map(fold);
+    let (name, arguments, alias, lateral, ordinality) = match factor {
+        TableFactor::Table { name, alias, args: Some(args), with_ordinality, .. } => {
+            (bare(name)?, args.args.clone(), alias, false, *with_ordinality)
+        }
+        TableFactor::Function { name, args, alias, lateral, with_ordinality, .. } => {
+            (bare(name)?, args.clone(), alias, *lateral, *with_ordinality)
+        }
+        TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality, .. } => {
+            let arguments = array_exprs.iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e.clone())));
+            ("unnest".to_string(), arguments.collect(), alias, false, *with_ordinality)
+        }
+        _ => return None,
+    };
+    let plain = arguments.into_iter().map(|argument| match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expression)) => Some(expression),
+        _ => None,
+    });
+    Some(TableFunction { name, arguments: plain.collect::<Option<_>>()?, alias: alias.clone(), lateral, ordinality })
+}
+
+/// A function in FROM as a derived table: `generate_series(1, 3) AS g` → `(SELECT unnest(…) AS g) AS g`.
+fn function_as_query(factor: &TableFactor) -> Option<TableFactor> {
+    let function = table_function(factor)?;
+    if let Some(records) = records_as_query(&function) {
+        return Some(records);
+    }
+    let TableFunction { name, arguments, alias, lateral, ordinality } = function;
+    let lateral = lateral || arguments.iter().any(names_column);
+    let mut arrays: Vec<(&str, Expr, &str)> = match set_function(&name) {
+        Some(arrays) => {
+            arrays.iter().map(|(array, column)| (*array, call(array, arguments.clone()), *column)).collect()
+        }
+        None if name == "unnest" => arguments.into_iter().map(|array| ("", array, "")).collect(),
+        None => {
+            return (!ordinality).then(|| derived_from_calls(&name, vec![(call(&name, arguments), "")], alias, lateral));
+        }
+    };
+    if ordinality {
+        let (_, first, _) = arrays.first()?;
+        arrays.push(("", call("hw_places", vec![first.clone()]), "ordinality"));
+    }
+    let values = arrays.into_iter().map(|(function, array, column)| (unnested(function, array), column)).collect();
+    Some(derived_from_calls(&name, values, alias, lateral))
+}
+
+fn derived_from_calls(
+    name: &str,
+    values: Vec<(Expr, &str)>,
+    alias: Option<TableAlias>,
+    lateral: bool,
+) -> TableFactor {
     let mut alias = alias.unwrap_or_else(|| plain_alias(name));
     let columns = std::mem::take(&mut alias.columns);
-    let single = values.len() == 1;
-    let items = values.into_iter().enumerate().map(|(i, expr)| {
-        let default = || if single { alias.name.clone() } else { Ident::new(format!("{name}{}", i + 1)) };
+    let items = values.into_iter().enumerate().map(|(i, (expr, called))| {
+        let default = || match (i, called) {
+            (0, "") => alias.name.clone(),
+            (_, "") => Ident::new(format!("{name}{}", i + 1)),
+            (_, called) => Ident::new(called),
+        };
         let column = columns.get(i).map_or_else(default, |column| column.name.clone());
         SelectItem::ExprWithAlias { expr, alias: column }
     });
     let body = SetExpr::Select(Box::new(select(items.collect(), Vec::new())));
     derived(lateral, query(body), alias)
+}
+
+/// `jsonb_to_recordset(x) AS t(a int)` → `(SELECT CAST(hw_json_member(e, 'a') AS int) AS a FROM (…) AS r(e)) AS t`.
+fn records_as_query(function: &TableFunction) -> Option<TableFactor> {
+    let elements = match function.name.as_str() {
+        "jsonb_to_recordset" => Some("hw_jsonb_elements"),
+        "json_to_recordset" => Some("hw_json_elements"),
+        "jsonb_to_record" | "json_to_record" => None,
+        _ => return None,
+    };
+    let mut alias = function.alias.clone()?;
+    let [document] = function.arguments.as_slice() else { return None };
+    let document = match elements {
+        Some(elements) => unnested(elements, call(elements, vec![document.clone()])),
+        None => {
+            let kind = if function.name.starts_with("jsonb") { DataType::JSONB } else { DataType::JSON };
+            super::spelling::cast(document.clone(), kind)
+        }
+    };
+    let element = Ident::new("element");
+    let inner = select(vec![SelectItem::ExprWithAlias { expr: document, alias: element.clone() }], Vec::new());
+    let rows = derived(function.lateral, query(SetExpr::Select(Box::new(inner))), plain_alias("records"));
+    let columns = std::mem::take(&mut alias.columns).into_iter().map(|column| {
+        let key = Expr::Value(Value::SingleQuotedString(fold(&column.name)).into());
+        let member = call("hw_json_member", vec![Expr::Identifier(element.clone()), key]);
+        let typed = column.data_type.map(|data_type| super::spelling::cast(member.clone(), data_type));
+        SelectItem::ExprWithAlias { expr: typed.unwrap_or(member), alias: column.name }
+    });
+    let body = SetExpr::Select(Box::new(select(columns.collect(), vec![rows])));
+    Some(derived(function.lateral, query(body), alias))
 }

@@ -162,7 +162,7 @@ pub fn create_text(relation: &Relation) -> String {
     let name = format!("{}.{}", quote_name(&relation.schema), quote_name(&relation.name));
     let keyword = relation.kind.keyword();
     match relation.kind {
-        RelationKind::Index => relation.definition.clone(),
+        RelationKind::Index | RelationKind::Function => relation.definition.clone(),
         RelationKind::View | RelationKind::MaterializedView => {
             let names: Vec<String> = relation.columns.iter().map(|column| quote_name(&column.name)).collect();
             format!("CREATE {keyword} {name} ({}) AS {}", names.join(", "), relation.definition)

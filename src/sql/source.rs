@@ -20,7 +20,7 @@ use super::resolve::FILES_SCHEMA;
 use super::system::system_relation;
 use super::types::Types;
 use crate::catalog::{Relation, RelationKind};
-use crate::functions::session_state;
+use crate::functions::{self, session_state};
 
 /// A relation that is read where it lies.
 #[derive(Debug)]
@@ -133,7 +133,7 @@ impl ContextProvider for Provider<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        state().scalar_functions().get(name).cloned()
+        state().scalar_functions().get(name).cloned().or_else(|| functions::registered_function(name))
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
@@ -141,7 +141,7 @@ impl ContextProvider for Provider<'_> {
     }
 
     fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
-        state().aggregate_functions().get(name).cloned()
+        state().aggregate_functions().get(name).cloned().or_else(|| functions::registered_aggregate(name))
     }
 
     fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {

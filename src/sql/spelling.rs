@@ -1,38 +1,178 @@
 //! PostgreSQL's spellings of what the planner knows under other names.
 
 use sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, FunctionArg, FunctionArgExpr, FunctionArguments,
-    SetExpr, TimezoneInfo, Value,
+    AccessExpr, BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentList, FunctionArguments, Ident, Interval, ObjectName, ObjectNamePart, SetExpr, Subscript, TimezoneInfo,
+    UnaryOperator, Value,
 };
 
 use super::grammar::fold;
 use super::resolve::call;
+use super::rows;
 
 /// Digits of the longest numeric that is written out of a number with an exponent.
 const DIGITS_MAX: usize = 38;
 
 /// Rewrites an expression that is no call, in place.
 pub(super) fn rewrite(expression: &mut Expr) {
-    match expression {
-        Expr::BinaryOp { left, op: BinaryOperator::PGExp, right } => {
-            *expression = call("power", vec![(**left).clone(), (**right).clone()]);
+    if let Some(rewritten) = rows::of_rows(expression).or_else(|| operator(expression)).or_else(|| form(expression)) {
+        *expression = rewritten;
+    }
+}
+
+/// Operators that are functions here.
+fn operator(expression: &Expr) -> Option<Expr> {
+    let (name, arguments) = match expression {
+        Expr::BinaryOp { left, op, right } => {
+            let name = match op {
+                BinaryOperator::PGExp => "power",
+                BinaryOperator::BitwiseAnd => "hw_bit_and",
+                BinaryOperator::BitwiseOr => "hw_bit_or",
+                BinaryOperator::PGBitwiseXor => "hw_bit_xor",
+                BinaryOperator::PGBitwiseShiftLeft => "hw_shift_left",
+                BinaryOperator::PGBitwiseShiftRight => "hw_shift_right",
+                BinaryOperator::PGOverlap => "array_has_any",
+                BinaryOperator::PGStartsWith => "starts_with",
+                BinaryOperator::HashMinus => "hw_jsonb_remove_path",
+                BinaryOperator::AtQuestion => "hw_jsonb_path_exists",
+                BinaryOperator::AtAt => "hw_jsonb_path_match",
+                _ => return None,
+            };
+            (name, vec![(**left).clone(), (**right).clone()])
         }
+        Expr::UnaryOp { op, expr } => {
+            let name = match op {
+                UnaryOperator::BitwiseNot => "hw_bit_not",
+                UnaryOperator::PGSquareRoot => "sqrt",
+                UnaryOperator::PGCubeRoot => "cbrt",
+                UnaryOperator::PGAbs => "abs",
+                _ => return None,
+            };
+            (name, vec![(**expr).clone()])
+        }
+        Expr::SimilarTo { negated, expr, pattern, escape_char } => {
+            let escape = escape_char.iter().map(|escape| Expr::Value(escape.clone()));
+            let pattern = call("hw_similar_pattern", std::iter::once((**pattern).clone()).chain(escape).collect());
+            let op = if *negated { BinaryOperator::PGRegexNotMatch } else { BinaryOperator::PGRegexMatch };
+            return Some(Expr::BinaryOp { left: expr.clone(), op, right: Box::new(pattern) });
+        }
+        _ => return None,
+    };
+    Some(call(name, arguments))
+}
+
+/// Forms with words of their own that are functions here.
+fn form(expression: &mut Expr) -> Option<Expr> {
+    match expression {
         Expr::Extract { field, expr, .. } => {
             let field = Expr::Value(Value::SingleQuotedString(field.to_string()).into());
-            *expression = call("extract", vec![field, (**expr).clone()]);
+            Some(call("extract", vec![field, (**expr).clone()]))
         }
         Expr::AtTimeZone { timestamp, time_zone } => {
-            *expression = call("timezone", vec![(**time_zone).clone(), (**timestamp).clone()]);
+            Some(call("timezone", vec![(**time_zone).clone(), (**timestamp).clone()]))
         }
-        Expr::Value(value) => {
-            if let Value::Number(number, _) = &value.value
-                && number.contains(['e', 'E'])
-            {
-                *expression = number_with_exponent(number);
+        Expr::Substring { expr, substring_from, substring_for, .. } => {
+            let from = substring_from.as_ref().map_or_else(|| number("1"), |from| (**from).clone());
+            let length = substring_for.iter().map(|length| (**length).clone());
+            Some(call("substring", [(**expr).clone(), from].into_iter().chain(length).collect()))
+        }
+        Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
+            let escape = escape_char.take_if(|escape| !matches!(&escape.value, Value::SingleQuotedString(s) if s == "\\"));
+            if let Some(escape) = escape {
+                **pattern = call("hw_like_escape", vec![(**pattern).clone(), Expr::Value(escape)]);
             }
+            None
         }
-        _ => {}
+        Expr::Interval(interval) => written_interval(interval),
+        Expr::CompoundFieldAccess { access_chain, .. } => {
+            for access in access_chain {
+                if let AccessExpr::Subscript(Subscript::Slice { lower_bound, upper_bound, .. }) = access {
+                    lower_bound.get_or_insert_with(|| number("1"));
+                    upper_bound.get_or_insert_with(|| number("2147483647"));
+                }
+            }
+            None
+        }
+        Expr::Value(value) => match &value.value {
+            Value::Number(number, _) if number.contains(['e', 'E']) => Some(number_with_exponent(number)),
+            Value::UnicodeStringLiteral(text) => Some(Expr::Value(Value::SingleQuotedString(text.clone()).into())),
+            _ => None,
+        },
+        _ => None,
     }
+}
+
+fn number(digits: &str) -> Expr {
+    Expr::Value(Value::Number(digits.to_string(), false).into())
+}
+
+/// `INTERVAL '1 day 02:03'`: what the planner cannot read is left to the cast.
+fn written_interval(interval: &Interval) -> Option<Expr> {
+    let Expr::Value(value) = interval.value.as_ref() else { return None };
+    let Value::SingleQuotedString(text) = &value.value else { return None };
+    if !text.contains([':', '-', 'P', 'p']) {
+        return None;
+    }
+    let literal = Expr::Value(Value::SingleQuotedString(text.clone()).into());
+    Some(cast(literal, DataType::Interval { fields: None, precision: None }))
+}
+
+/// The arguments of a call by their places: `make_interval(days => 3)` names one and leaves the others out.
+fn by_place(name: &str, function: &Function) -> Option<Vec<Expr>> {
+    const NAMES: [(&str, &[&str], bool); 6] = [
+        ("make_interval", &["years", "months", "weeks", "days", "hours", "mins", "secs"], true),
+        ("make_date", &["year", "month", "day"], false),
+        ("make_time", &["hour", "min", "sec"], false),
+        ("make_timestamp", &["year", "month", "mday", "hour", "min", "sec"], false),
+        ("jsonb_set", &["jsonb_in", "path", "replacement", "create_if_missing"], false),
+        ("jsonb_insert", &["jsonb_in", "path", "replacement", "insert_after"], false),
+    ];
+    let (_, names, zeros) = NAMES.iter().find(|(known, _, _)| *known == name)?;
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let mut given: Vec<Option<Expr>> = vec![None; names.len()];
+    for (index, argument) in list.args.iter().enumerate() {
+        match argument {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expression)) => *given.get_mut(index)? = Some(expression.clone()),
+            FunctionArg::Named { name, arg: FunctionArgExpr::Expr(expression), .. }
+            | FunctionArg::ExprNamed { name: Expr::Identifier(name), arg: FunctionArgExpr::Expr(expression), .. } => {
+                let index = names.iter().position(|known| *known == fold(name))?;
+                given[index] = Some(expression.clone());
+            }
+            _ => return None,
+        }
+    }
+    match zeros {
+        true => Some(given.into_iter().map(|given| given.unwrap_or_else(|| number("0"))).collect()),
+        false => {
+            let count = given.iter().rposition(Option::is_some)? + 1;
+            given.into_iter().take(count).collect()
+        }
+    }
+}
+
+/// `json_agg(x ORDER BY y)` → `hw_json_agg(array_agg(hw_json(x) ORDER BY y))`, and its like.
+fn json_aggregate(name: &str, function: &Function) -> Option<Expr> {
+    let (outer, item) = match name {
+        "json_agg" => ("hw_json_agg", "hw_json"),
+        "jsonb_agg" => ("hw_jsonb_agg", "hw_json"),
+        "json_object_agg" => ("hw_json_object_agg", "hw_json_pair"),
+        "jsonb_object_agg" => ("hw_jsonb_object_agg", "hw_json_pair"),
+        _ => return None,
+    };
+    let mut inner = function.clone();
+    inner.name = ObjectName(vec![ObjectNamePart::Identifier(Ident::new("array_agg"))]);
+    let FunctionArguments::List(list) = &mut inner.args else { return None };
+    let arguments = std::mem::take(&mut list.args);
+    let arguments: Vec<Expr> = (arguments.into_iter())
+        .map(|argument| match argument {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expression)) => Some(expression),
+            _ => None,
+        })
+        .collect::<Option<_>>()?;
+    let rows = matches!(arguments.as_slice(), [Expr::Function(call)] if call.name.to_string() == "hw_record");
+    let outer = if rows && outer == "hw_json_agg" { "hw_json_agg_rows" } else { outer };
+    list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(call(item, arguments))));
+    Some(call(outer, vec![Expr::Function(inner)]))
 }
 
 /// A call under the name, or in the form, that the planner knows.
@@ -51,11 +191,36 @@ pub(super) fn function(expression: &Expr) -> Option<Expr> {
         FunctionArguments::None => Some(Vec::new()),
         FunctionArguments::Subquery(_) => None,
     };
+    if name != "make_interval" || !matches!(&function.args, FunctionArguments::List(list) if list.args.len() == 7) {
+        let named = |list: &FunctionArgumentList| {
+            list.args.iter().any(|argument| !matches!(argument, FunctionArg::Unnamed(_))) || name == "make_interval"
+        };
+        if matches!(&function.args, FunctionArguments::List(list) if named(list))
+            && let Some(arguments) = by_place(&name, function)
+        {
+            return Some(call(&name, arguments));
+        }
+    }
+    if let Some(aggregate) = json_aggregate(&name, function) {
+        return Some(aggregate);
+    }
     let now_as = |data_type| cast(call("now", Vec::new()), data_type);
     match name.as_str() {
         "current_date" => Some(now_as(DataType::Date)),
         "current_time" | "localtime" => Some(now_as(DataType::Time(None, TimezoneInfo::None))),
         "localtimestamp" => Some(now_as(DataType::Timestamp(None, TimezoneInfo::None))),
+        "every" | "variance" | "array_remove" | "array_replace" => {
+            let mut renamed = function.clone();
+            let other = match name.as_str() {
+                "every" => "bool_and",
+                "variance" => "var_samp",
+                "array_remove" => "array_remove_all",
+                _ => "array_replace_all",
+            };
+            renamed.name = ObjectName(vec![ObjectNamePart::Identifier(Ident::new(other))]);
+            Some(Expr::Function(renamed))
+        }
+        "gen_random_uuid" => Some(call("uuid", Vec::new())),
         "mod" => match <[Expr; 2]>::try_from(arguments()?) {
             Ok([left, right]) => Some(Expr::Nested(Box::new(Expr::BinaryOp {
                 left: Box::new(Expr::Nested(Box::new(left))),
@@ -79,7 +244,10 @@ pub(super) fn cast_values(body: &mut SetExpr) {
             Expr::TypedString(typed) => Some(typed.data_type.clone()),
             _ => None,
         });
-        let types: Vec<DataType> = written.collect();
+        let mut types: Vec<DataType> = written.collect();
+        if types.is_empty() {
+            types.extend(values.rows.iter().filter_map(|row| array_type(row.content.get(column)?)));
+        }
         // Where several types meet, the typing of VALUES decides.
         let Some(first) = types.first().filter(|first| types.iter().all(|other| other == *first)).cloned() else {
             continue;
@@ -90,6 +258,28 @@ pub(super) fn cast_values(body: &mut SetExpr) {
             }
         }
     }
+}
+
+/// The type of an array of plain constants.
+fn array_type(cell: &Expr) -> Option<DataType> {
+    let Expr::Array(array) = cell else { return None };
+    let kinds = array.elem.iter().map(|item| match item {
+        Expr::Value(value) => match &value.value {
+            Value::Number(number, _) if number.contains('.') => Some(2),
+            Value::Number(..) => Some(1),
+            Value::SingleQuotedString(_) => Some(3),
+            Value::Null => Some(0),
+            _ => None,
+        },
+        _ => None,
+    });
+    let item = match kinds.collect::<Option<Vec<_>>>()?.into_iter().max()? {
+        1 => DataType::Integer(None),
+        2 => DataType::Numeric(ExactNumberInfo::None),
+        3 => DataType::Text,
+        _ => return None,
+    };
+    Some(DataType::Array(sqlparser::ast::ArrayElemTypeDef::SquareBracket(Box::new(item), None)))
 }
 
 /// Numbers meet in the wider of their types, which need not be the one that is written.

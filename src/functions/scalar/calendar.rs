@@ -94,6 +94,7 @@ impl DatePart {
             "quarter" => whole(i64::from(interval.months % 12 / 3 + 1)),
             "decade" => whole(i64::from(interval.months / 120)),
             "century" => whole(i64::from(interval.months / 1200)),
+            "millennium" => whole(i64::from(interval.months / 12_000)),
             "day" => whole(i64::from(interval.days)),
             "hour" => whole(interval.nanoseconds / 1000 / HOUR_MICROS),
             field => of_time(field, interval.nanoseconds / 1000),
@@ -316,15 +317,15 @@ fn justify(interval: IntervalMonthDayNano, hours: bool, days: bool) -> IntervalM
         day %= 30;
     }
     // All parts get the sign of the whole.
+    if days && months > 0 && (day < 0 || (day == 0 && micros < 0)) {
+        (months, day) = (months - 1, day + 30);
+    } else if days && months < 0 && (day > 0 || (day == 0 && micros > 0)) {
+        (months, day) = (months + 1, day - 30);
+    }
     if hours && day > 0 && micros < 0 {
         (day, micros) = (day - 1, micros + DAY_MICROS);
     } else if hours && day < 0 && micros > 0 {
         (day, micros) = (day + 1, micros - DAY_MICROS);
-    }
-    if days && months > 0 && day < 0 {
-        (months, day) = (months - 1, day + 30);
-    } else if days && months < 0 && day > 0 {
-        (months, day) = (months + 1, day - 30);
     }
     IntervalMonthDayNano::new(months as i32, day as i32, micros * 1000)
 }

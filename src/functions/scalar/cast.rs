@@ -231,7 +231,7 @@ fn time_to_interval(array: &ArrayRef) -> ArrayRef {
 }
 
 /// The zone that a run of a plan is set to.
-pub(super) fn style_of(args: &ScalarFunctionArgs) -> TextStyle {
+pub fn style_of(args: &ScalarFunctionArgs) -> TextStyle {
     let zone = args.config_options.execution.time_zone.as_deref().and_then(|name| Zone::parse(name).ok());
     TextStyle { zone: zone.unwrap_or(Zone::UTC), ..TextStyle::default() }
 }

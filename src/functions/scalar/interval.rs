@@ -192,7 +192,7 @@ fn difference(left: i64, right: i64) -> SqlResult<IntervalMonthDayNano> {
 }
 
 /// Months first (a day that the month lacks becomes its last), then days, both by the clock on the wall; then the time.
-fn shift(at: i64, by: IntervalMonthDayNano, zone: &Zone) -> SqlResult<i64> {
+pub fn shift(at: i64, by: IntervalMonthDayNano, zone: &Zone) -> SqlResult<i64> {
     let mut at = at;
     if by.months != 0 || by.days != 0 {
         let local = zone.to_local(at);

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::{Pair, carry, map_array, result, udf};
 use crate::error::{SqlError, SqlResult, SqlState};
+use crate::functions::library::{follow, shown};
 use crate::functions::text::{canonical_jsonb, split_array};
 use crate::zset::PgType;
 
@@ -100,14 +101,6 @@ impl JsonCall {
         }
     }
 
-    /// The member by the right side's key or index.
-    fn member<'a>(&self, value: &'a Value, pair: &Pair, row: usize) -> Option<&'a Value> {
-        match self.by_index {
-            true => element(value, i64::from(pair.right.as_primitive::<Int32Type>().value(pair.right_at(row)))),
-            false => value.as_object()?.get(pair.right.as_string_view().value(pair.right_at(row))),
-        }
-    }
-
     fn values(&self, pair: &Pair) -> SqlResult<ArrayRef> {
         let mut out = StringViewBuilder::with_capacity(pair.rows);
         for row in 0..pair.rows {
@@ -121,18 +114,27 @@ impl JsonCall {
     }
 
     fn value(&self, pair: &Pair, row: usize) -> SqlResult<Option<String>> {
-        let left = parse(pair.left.as_string_view().value(pair.left_at(row)))?;
+        let left = pair.left.as_string_view().value(pair.left_at(row));
         let right = || pair.right.as_string_view().value(pair.right_at(row));
         let found = match self.operator {
-            JsonOperator::Get | JsonOperator::GetText => self.member(&left, pair, row),
-            JsonOperator::Path | JsonOperator::PathText => follow(&left, &split_array(right())?),
-            JsonOperator::Concat => return self.written(&concat(left, parse(right())?)).map(Some),
-            _ => return self.written(&self.removed(left, pair, row)?).map(Some),
+            JsonOperator::Get | JsonOperator::GetText => self.member(left, pair, row)?,
+            JsonOperator::Path | JsonOperator::PathText => path(left, &split_array(right())?)?,
+            JsonOperator::Concat => return self.written(&concat(parse(left)?, parse(right())?)).map(Some),
+            _ => return self.written(&self.removed(parse(left)?, pair, row)?).map(Some),
         };
-        match (self.operator, found) {
-            (_, None) => Ok(None),
-            (JsonOperator::GetText | JsonOperator::PathText, Some(value)) => Ok(as_text(value)),
-            (_, Some(value)) => self.written(value).map(Some),
+        let as_text = matches!(self.operator, JsonOperator::GetText | JsonOperator::PathText);
+        Ok(found.map(|part| shown(part, as_text)).transpose()?.flatten())
+    }
+
+    /// The member by the right side's key or index, in its own text.
+    fn member<'a>(&self, text: &'a str, pair: &Pair, row: usize) -> SqlResult<Option<&'a str>> {
+        match (self.by_index, text.trim_start().as_bytes().first()) {
+            (true, Some(b'[')) => {
+                let index = pair.right.as_primitive::<Int32Type>().value(pair.right_at(row));
+                follow(text, &[&index.to_string()])
+            }
+            (false, Some(b'{')) => follow(text, &[pair.right.as_string_view().value(pair.right_at(row))]),
+            _ => Ok(None),
         }
     }
 
@@ -207,32 +209,11 @@ fn position(length: usize, index: i64) -> Option<usize> {
     usize::try_from(index).ok().filter(|index| *index < length)
 }
 
-fn element(value: &Value, index: i64) -> Option<&Value> {
-    let items = value.as_array()?;
-    items.get(position(items.len(), index)?)
-}
-
-fn follow<'a>(value: &'a Value, path: &[Option<String>]) -> Option<&'a Value> {
-    path.iter().try_fold(value, |value, step| match (value, step.as_ref()?) {
-        (Value::Object(members), key) => members.get(key),
-        (Value::Array(_), index) => element(value, index.parse().ok()?),
-        _ => None,
-    })
-}
-
-/// A string without its quotes; JSON's null is SQL's.
-fn as_text(value: &Value) -> Option<String> {
-    match value {
-        Value::Null => None,
-        Value::String(text) => Some(text.clone()),
-        other => {
-            let mut canonical = String::new();
-            // Spaces as jsonb prints them; json's own text is gone once it was parsed.
-            match canonical_jsonb(&other.to_string(), &mut canonical) {
-                Ok(()) => Some(canonical),
-                Err(_) => Some(other.to_string()),
-            }
-        }
+/// No step of a path may be NULL.
+fn path<'a>(text: &'a str, steps: &[Option<String>]) -> SqlResult<Option<&'a str>> {
+    match steps.iter().map(Option::as_deref).collect::<Option<Vec<&str>>>() {
+        Some(steps) => follow(text, &steps),
+        None => Ok(None),
     }
 }
 

@@ -14,9 +14,9 @@ mod written;
 
 pub use arithmetic::{Arithmetic, Number, Operation};
 pub use calendar::{AtTimeZone, DatePart, IntervalFunction, IntervalRule};
-pub use cast::PgCast;
+pub use cast::{PgCast, style_of};
 pub use compare::{canonical_value, interval_order, is_canonical};
-pub use interval::{TimeOperation, TimeShape};
+pub use interval::{TimeOperation, TimeShape, shift};
 pub use json::{JsonCall, JsonOperator, json_functions};
 pub use number::{NumberFunction, Rounding};
 pub use template_call::{FromEpoch, Template, TemplateCall};
@@ -108,7 +108,7 @@ pub(super) fn map_array(
 }
 
 /// Wraps a function's implementation.
-pub(super) fn udf(
+pub fn udf(
     implementation: impl datafusion::logical_expr::ScalarUDFImpl + 'static,
 ) -> Arc<datafusion::logical_expr::ScalarUDF> {
     Arc::new(datafusion::logical_expr::ScalarUDF::from(implementation))

@@ -79,6 +79,7 @@ impl NumberFunction {
                 let digits = (*precision as i16 - *scale as i16 + 1 + places as i16).clamp(1, 38);
                 DataType::Decimal128(digits as u8, places)
             }
+            (Rule::Sign, DataType::Decimal128(..)) => DataType::Decimal128(1, 0),
             (_, argument) => argument.clone(),
         }
     }
@@ -105,19 +106,21 @@ impl NumberFunction {
             (Rule::Sign, DataType::Int64) => Ok(map::<Int64Type>(array, i64::signum)),
             (Rule::Sign, DataType::Float32) => Ok(map::<Float32Type>(array, |v| if v == 0.0 { v } else { v.signum() })),
             (Rule::Sign, DataType::Float64) => Ok(map::<Float64Type>(array, |v| if v == 0.0 { v } else { v.signum() })),
-            (Rule::Abs, _) => self.unscaled(array, |value, _| value.abs()),
-            (Rule::Sign, _) => self.unscaled(array, |value, unit| value.signum() * unit),
+            (Rule::Abs, _) => self.unscaled(array, i128::abs),
+            (Rule::Sign, _) => {
+                let signs: PrimitiveArray<Decimal128Type> =
+                    array.as_primitive::<Decimal128Type>().unary(i128::signum);
+                Ok(Arc::new(signs.with_precision_and_scale(1, 0)?))
+            }
         }
     }
 
     /// A numeric's digits changed, its scale kept.
-    fn unscaled(&self, array: &ArrayRef, change: impl Fn(i128, i128) -> i128) -> Result<ArrayRef> {
+    fn unscaled(&self, array: &ArrayRef, change: impl Fn(i128) -> i128) -> Result<ArrayRef> {
         let DataType::Decimal128(precision, scale) = self.argument else {
             return Err(carry(SqlError::internal("a function of numbers was given something else")));
         };
-        let unit = 10_i128.pow(scale.max(0) as u32);
-        let values: PrimitiveArray<Decimal128Type> =
-            array.as_primitive::<Decimal128Type>().unary(|value| change(value, unit));
+        let values: PrimitiveArray<Decimal128Type> = array.as_primitive::<Decimal128Type>().unary(change);
         Ok(Arc::new(values.with_precision_and_scale(precision, scale)?))
     }
 

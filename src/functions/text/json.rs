@@ -27,6 +27,34 @@ pub fn canonical_jsonb(text: &str, out: &mut String) -> SqlResult<()> {
     write(Reader::new(text).document()?, out)
 }
 
+/// The members of an object with their names, or the items of an array, each in its own text.
+pub fn json_members(text: &str) -> SqlResult<Vec<(String, &str)>> {
+    let mut reader = Reader::new(text);
+    let mut members = Vec::new();
+    reader.spaces();
+    let named = reader.peek() == Some(b'{');
+    reader.at += 1;
+    reader.spaces();
+    while !matches!(reader.peek(), Some(b'}' | b']') | None) {
+        let mut name = String::new();
+        if named {
+            name = reader.string()?;
+            reader.spaces();
+            reader.at += 1;
+            reader.spaces();
+        }
+        let from = reader.at;
+        reader.value(0)?;
+        members.push((name, &text[from..reader.at]));
+        reader.spaces();
+        if reader.peek() == Some(b',') {
+            reader.at += 1;
+            reader.spaces();
+        }
+    }
+    Ok(members)
+}
+
 fn write(value: Json<'_>, out: &mut String) -> SqlResult<()> {
     match value {
         Json::Null => out.push_str("null"),

@@ -20,7 +20,7 @@ mod number_out;
 mod output;
 mod zone;
 
-pub use array::split_array;
+pub use array::{split_array, write_item};
 pub use binary_in::utf8;
 pub use binary_out::BinaryColumn;
 pub use bytes::{parse_bytea, parse_uuid, write_bytea, write_uuid};
@@ -32,7 +32,7 @@ pub use datetime_in::{parse_date, parse_time, parse_timestamp, parse_timestamptz
 pub use datetime_out::{write_date, write_interval, write_offset, write_time, write_timestamp, write_timestamptz};
 pub use input::{ColumnBuilder, RowError, parse_bool, parse_texts};
 pub use interval::parse_interval;
-pub use json::{canonical_jsonb, check_json};
+pub use json::{canonical_jsonb, check_json, json_members};
 pub use number_in::{
     NumericForm, numeric_overflow, parse_decimal128, parse_decimal256, parse_float4, parse_float8, parse_int,
 };

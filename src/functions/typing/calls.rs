@@ -1,20 +1,21 @@
 //! Calls of functions: those that bring their arguments to one type, and those whose result PostgreSQL types otherwise.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::DFSchema;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{Expr, ScalarUDF};
 use datafusion::logical_expr::expr::{Cast, ScalarFunction};
 use datafusion::scalar::ScalarValue;
 
 use super::casts::cast_to;
 use super::literals::{Operand, common_type, settle};
-use super::operators::operator_expr;
+use super::operators::{operator_expr, plain as without_length};
 use super::pending::{Pending, What};
 use crate::error::{SqlError, SqlState};
 use crate::functions::clock::now_udf;
+use crate::functions::library::{self, LibraryCall};
 use crate::functions::scalar::{
     AtTimeZone, DatePart, FromEpoch, IntervalFunction, IntervalRule, NumberFunction, Rounding, Template, TemplateCall,
     carry,
@@ -30,12 +31,12 @@ pub(super) fn type_call(call: ScalarFunction, schema: &DFSchema) -> Result<Expr>
                 operator_expr(operator, left, right, schema)
             }
             What::Function(name, _) => function(name, call.args, schema),
+            What::Library(name) => library_call(name, call.args, schema),
         };
     }
     match call.name() {
         "coalesce" | "greatest" | "least" | "nullif" | "make_array" => same_type(call, schema),
         "log" if call.args.len() == 1 => function("log10", call.args, schema),
-        "generate_series" => whole_series(call, schema),
         "cardinality" => Ok(as_integer(Expr::ScalarFunction(call))),
         // An array without elements has no length.
         "array_length" => {
@@ -72,10 +73,154 @@ fn function(name: &'static str, args: Vec<Expr>, schema: &DFSchema) -> Result<Ex
         "trunc" => rounding(operands, Rounding::Truncate)?,
         "ceil" | "ceiling" => rounding(operands, Rounding::Ceiling)?,
         "floor" => rounding(operands, Rounding::Floor)?,
+        "date_trunc" => date_trunc(operands)?,
+        "pg_typeof" => type_name(&operands),
+        "hw_argument" => Some(argument(operands)?),
+        "trim_scale" => trim_scale(operands)?,
+        "hw_series" => series(operands)?,
         "ln" => one_number(operands, |argument, _| NumberFunction::logarithm("ln", argument))?,
         _ => one_number(operands, |argument, _| NumberFunction::logarithm("log", argument))?,
     };
-    typed.ok_or_else(|| undefined_function(name, &kinds))
+    let shown = if name == "hw_series" { "generate_series" } else { name };
+    typed.ok_or_else(|| undefined_function(shown, &kinds))
+}
+
+/// A function of the library, or DataFusion's of the same name for what the library does not have.
+fn library_call(name: &'static str, args: Vec<Expr>, schema: &DFSchema) -> Result<Expr> {
+    let operands = args.into_iter().map(|argument| Operand::new(argument, schema)).collect::<Result<Vec<_>>>()?;
+    match by_library(name, &operands)? {
+        Some(call) => Ok(call),
+        None if library::SHARED.contains(&name) => {
+            let plain = if name == "substring" { "substr" } else { name };
+            static ALL: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(datafusion::functions::all_default_functions);
+            let known = |udf: &&Arc<ScalarUDF>| udf.name() == plain || udf.aliases().iter().any(|other| other == plain);
+            let udf = ALL.iter().find(known).cloned();
+            let udf = udf.ok_or_else(|| carry(SqlError::internal(format!("{name} is not a function"))))?;
+            Ok(udf.call(operands.into_iter().map(|operand| settle(operand.expr)).collect()))
+        }
+        None => {
+            let kinds: Vec<Option<PgType>> = operands.into_iter().map(|operand| operand.kind).collect();
+            Err(undefined_function(public_name(name), &kinds))
+        }
+    }
+}
+
+/// Functions that stand for operators and parts of set functions are not known to users by their names.
+fn public_name(name: &str) -> &str {
+    match name {
+        "hw_bit_not" => "~",
+        "hw_bit_and" => "&",
+        "hw_bit_or" => "|",
+        "hw_bit_xor" => "#",
+        "hw_shift_left" => "<<",
+        "hw_shift_right" => ">>",
+        "hw_jsonb_remove_path" => "#-",
+        "hw_jsonb_keys" => "jsonb_object_keys",
+        "hw_json_keys" => "json_object_keys",
+        "hw_jsonb_elements" => "jsonb_array_elements",
+        "hw_json_elements" => "json_array_elements",
+        name => name.strip_prefix("hw_").unwrap_or(name),
+    }
+}
+
+fn by_library(name: &str, operands: &[Operand]) -> Result<Option<Expr>> {
+    let kinds: Vec<Option<PgType>> = operands.iter().map(|operand| operand.kind.clone()).collect();
+    let Some(found) = library::resolve(name, &kinds) else { return Ok(None) };
+    let mut given = Vec::with_capacity(operands.len());
+    let mut arguments = Vec::with_capacity(operands.len());
+    for (operand, wanted) in operands.iter().zip(found.arguments) {
+        let kind = wanted.or_else(|| operand.kind.clone()).unwrap_or(PgType::Text);
+        arguments.push(cast_to(operand.clone(), &kind)?);
+        given.push(kind);
+    }
+    Ok(Some(LibraryCall::call(found.entry, given, found.result, arguments)))
+}
+
+/// Timestamps and common units are truncated by DataFusion, all else by the library. A date counts as a timestamptz.
+fn date_trunc(mut operands: Vec<Operand>) -> Result<Option<Expr>> {
+    const UNITS: [&str; 8] = ["second", "minute", "hour", "day", "week", "month", "quarter", "year"];
+    if let Some(value) = operands.get_mut(1)
+        && value.kind == Some(PgType::Date)
+    {
+        *value = Operand { expr: cast_to(value.clone(), &PgType::Timestamptz)?, kind: Some(PgType::Timestamptz) };
+    }
+    let common = operands.first().and_then(text_of).is_some_and(|unit| UNITS.contains(&unit.to_lowercase().as_str()));
+    match operands.as_slice() {
+        [unit, value] if common && value.kind == Some(PgType::Timestamp) => {
+            let arguments = vec![settle(unit.expr.clone()), value.expr.clone()];
+            Ok(Some(datafusion::functions::datetime::date_trunc().call(arguments)))
+        }
+        _ => by_library("hw_date_trunc", &operands),
+    }
+}
+
+/// The name of a value's type is known before there is a value.
+fn type_name(operands: &[Operand]) -> Option<Expr> {
+    let [operand] = operands else { return None };
+    let name = operand.kind.as_ref().map_or("unknown".to_string(), |kind| without_length(kind).to_string());
+    Some(super::literals::typed_literal(ScalarValue::Utf8View(Some(name)), &PgType::Text))
+}
+
+/// An argument of a user's function, its parameter's type, and the function's name with all types.
+fn argument(operands: Vec<Operand>) -> Result<Expr> {
+    let Ok([value, kind, function]) = <[Operand; 3]>::try_from(operands) else {
+        return Err(carry(SqlError::internal("an argument is checked by its type")));
+    };
+    let function_name = text_of(&function).unwrap_or_default();
+    let kind = text_of(&kind).and_then(|name| PgType::parse(&name)).filter(|_| !function_name.is_empty());
+    match (&value.kind, &kind) {
+        (Some(given), Some(kind)) if !library::becomes(given, kind) => {
+            let function = function_name;
+            let name = function.split('(').next().unwrap_or_default();
+            let message = format!("function {name} does not take {} for {kind}", without_length(given));
+            let hint = format!("The function is {function}. Write a cast such as value::{kind}.");
+            Err(carry(SqlError::new(SqlState::UNDEFINED_FUNCTION, message).hint(hint)))
+        }
+        _ => Ok(value.expr),
+    }
+}
+
+/// A constant's scale is known; the zeros of all others are not printed anyway.
+fn trim_scale(operands: Vec<Operand>) -> Result<Option<Expr>> {
+    let Ok([operand]) = <[Operand; 1]>::try_from(operands) else { return Ok(None) };
+    Ok(Some(cast_to(operand, &PgType::Numeric(None))?))
+}
+
+/// The array of the values of a series.
+fn series(mut operands: Vec<Operand>) -> Result<Option<Expr>> {
+    let whole = |operand: &Operand| matches!(operand.kind, Some(PgType::Int2 | PgType::Int4 | PgType::Int8) | None);
+    let number = |operand: &Operand| whole(operand) || matches!(operand.kind, Some(PgType::Numeric(_)));
+    if !matches!(operands.len(), 2 | 3) {
+        return Ok(None);
+    }
+    if operands.iter().all(whole) {
+        return whole_series(operands).map(Some);
+    }
+    if operands.iter().all(number) {
+        return numeric_series(operands).map(Some);
+    }
+    for operand in &mut operands {
+        if operand.kind == Some(PgType::Date) {
+            *operand = Operand { expr: cast_to(operand.clone(), &PgType::Timestamptz)?, kind: Some(PgType::Timestamptz) };
+        }
+    }
+    by_library("hw_time_series", &operands)
+}
+
+/// All values have the scale of the argument with the most digits behind the point.
+fn numeric_series(mut operands: Vec<Operand>) -> Result<Expr> {
+    if operands.len() == 2 {
+        let one = super::literals::typed_int(1);
+        operands.push(Operand { expr: one, kind: Some(PgType::Int2) });
+    }
+    let scales = operands.iter().filter_map(|operand| super::literals::digits(operand.kind.as_ref()?));
+    let scale = scales.map(|(_, scale)| scale).max().unwrap_or(0);
+    let kind = PgType::Numeric(Some((38, scale)));
+    let arguments = operands.into_iter().map(|operand| cast_to(operand, &kind)).collect::<Result<Vec<_>>>()?;
+    let bare = vec![Some(PgType::Numeric(None)); 3];
+    let found = library::resolve("hw_numeric_series", &bare);
+    let found = found.ok_or_else(|| carry(SqlError::internal("series of numerics are in the library")))?;
+    Ok(LibraryCall::call(found.entry, vec![kind.clone(); 3], PgType::Array(Box::new(kind)), arguments))
 }
 
 fn undefined_function(name: &str, kinds: &[Option<PgType>]) -> DataFusionError {
@@ -164,6 +309,9 @@ fn timezone(operands: Vec<Operand>) -> Result<Option<Expr>> {
         Some(PgType::Timestamp | PgType::Date) => PgType::Timestamp,
         Some(_) => return Ok(None),
     };
+    if zone.kind == Some(PgType::Interval) {
+        return by_library("timezone", &[zone, value]);
+    }
     let zoned = kind == PgType::Timestamptz;
     Ok(Some(AtTimeZone::call(cast_to(zone, &PgType::Text)?, cast_to(value, &kind)?, zoned)))
 }
@@ -230,11 +378,10 @@ fn rounding(operands: Vec<Operand>, rounding: Rounding) -> Result<Option<Expr>> 
 }
 
 /// The series of integers is one of integers, not of bigints.
-fn whole_series(call: ScalarFunction, schema: &DFSchema) -> Result<Expr> {
-    let operands = call.args.iter().map(|argument| Operand::new(argument.clone(), schema));
-    let operands = operands.collect::<Result<Vec<_>>>()?;
+fn whole_series(operands: Vec<Operand>) -> Result<Expr> {
     let small = operands.iter().all(|operand| matches!(operand.kind, Some(PgType::Int2 | PgType::Int4)));
-    let call = Expr::ScalarFunction(call);
+    let arguments = operands.into_iter().map(|operand| cast_to(operand, &PgType::Int8)).collect::<Result<Vec<_>>>()?;
+    let call = datafusion::functions_nested::range::gen_series_udf().call(arguments);
     if !small {
         return Ok(call);
     }

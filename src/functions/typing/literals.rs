@@ -113,7 +113,7 @@ pub(super) fn digits(kind: &PgType) -> Option<(u8, i8)> {
 }
 
 /// The type of two that holds both.
-pub(super) fn wider(left: &PgType, right: &PgType) -> Option<PgType> {
+pub fn wider(left: &PgType, right: &PgType) -> Option<PgType> {
     if left == right {
         return Some(left.clone());
     }

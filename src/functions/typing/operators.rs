@@ -25,8 +25,23 @@ impl ExprPlanner for Operators {
         // A column that does not exist is reported by the planner itself, with its place.
         let kinds = [&raw.left, &raw.right].map(|side| Operand::new(side.clone(), schema).map(|operand| operand.kind));
         let [Ok(left), Ok(right)] = kinds else { return Ok(PlannerResult::Original(raw)) };
+        let is_json = |kind: &Option<PgType>| matches!(kind, Some(PgType::Json | PgType::Jsonb));
+        let library = |name| {
+            let call = Pending::new(What::Library(name)).call(vec![raw.left.clone(), raw.right.clone()]);
+            Ok(PlannerResult::Planned(call))
+        };
+        let is_bytea = |kind: &Option<PgType>| *kind == Some(PgType::Bytea);
+        if operator == Known::Concatenation && (is_bytea(&left) || is_bytea(&right)) {
+            return library("hw_concat");
+        }
+        if operator == Known::Arithmetic(Operation::Subtract)
+            && is_json(&left)
+            && matches!(right, Some(PgType::Array(_)))
+        {
+            return library("hw_jsonb_remove_keys");
+        }
         let foreign = |kind: &Option<PgType>| matches!(kind, Some(PgType::Array(_) | PgType::Bytea));
-        if foreign(&left) || foreign(&right) {
+        if !is_json(&left) && (foreign(&left) || foreign(&right)) {
             return Ok(PlannerResult::Original(raw));
         }
         Ok(PlannerResult::Planned(Pending::new(What::Operator(operator)).call(vec![raw.left, raw.right])))
@@ -201,7 +216,7 @@ pub(super) fn undefined(operator: &str, left: Option<&PgType>, right: Option<&Pg
 }
 
 /// The type without its declared length.
-fn plain(kind: &PgType) -> PgType {
+pub fn plain(kind: &PgType) -> PgType {
     match kind {
         PgType::Varchar(_) => PgType::Varchar(None),
         PgType::Numeric(_) => PgType::Numeric(None),

@@ -13,6 +13,7 @@ use datafusion::logical_expr::{
 
 use super::operators::Known;
 use crate::error::SqlError;
+use crate::functions::library;
 use crate::functions::scalar::carry;
 use crate::zset::PgType;
 
@@ -28,6 +29,8 @@ pub enum What {
     Operator(Known),
     /// A function's name, and what it gives unless its arguments say otherwise.
     Function(&'static str, PgType),
+    /// One of the library.
+    Library(&'static str),
 }
 
 impl Pending {
@@ -65,15 +68,27 @@ pub fn pending_functions() -> Vec<Arc<ScalarUDF>> {
         ("floor", PgType::Float8),
         ("ln", PgType::Float8),
         ("log10", PgType::Float8),
+        ("date_trunc", PgType::Timestamp),
+        ("pg_typeof", PgType::Text),
+        ("hw_argument", PgType::Text),
+        ("trim_scale", PgType::Numeric(None)),
+        ("hw_series", PgType::Array(Box::new(PgType::Int8))),
     ];
-    functions.into_iter().map(|(name, kind)| Pending::new(What::Function(name, kind))).collect()
+    let special: Vec<&str> = functions.iter().map(|(name, _)| *name).collect();
+    let library = library::names().filter(|name| !special.contains(name)).map(What::Library);
+    let special = functions.iter().map(|(name, kind)| What::Function(name, kind.clone()));
+    special.chain(library).map(Pending::new).collect()
+}
+
+fn narrowed(kind: PgType) -> PgType {
+    if kind == PgType::Int8 { PgType::Int4 } else { kind }
 }
 
 impl ScalarUDFImpl for Pending {
     fn name(&self) -> &str {
         match &self.what {
             What::Operator(known) => known.symbol(),
-            What::Function(name, _) => name,
+            What::Function(name, _) | What::Library(name) => name,
         }
     }
 
@@ -87,13 +102,23 @@ impl ScalarUDFImpl for Pending {
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
         let field = |kind: &PgType| -> FieldRef { Arc::new(kind.field("pending", true)) };
+        let kind = |field: &FieldRef| match field.data_type() {
+            DataType::Null | DataType::Utf8 => None,
+            _ => Some(PgType::of(field)),
+        };
         match &self.what {
+            What::Function("hw_argument", _) => args.arg_fields.first().cloned().ok_or_else(|| {
+                carry(SqlError::internal("an argument is checked by its type"))
+            }),
             What::Function(_, kind) => Ok(field(kind)),
+            What::Library(name) => {
+                let kinds: Vec<Option<PgType>> = args.arg_fields.iter().map(kind).collect();
+                // A constant is a bigint for the planner, and an integer once it is typed.
+                let narrow = || kinds.iter().map(|kind| kind.clone().map(narrowed)).collect::<Vec<_>>();
+                let found = library::resolve(name, &kinds).or_else(|| library::resolve(name, &narrow()));
+                Ok(field(&found.map_or(PgType::Text, |found| found.result)))
+            }
             What::Operator(known) => {
-                let kind = |field: &FieldRef| match field.data_type() {
-                    DataType::Null | DataType::Utf8 => None,
-                    _ => Some(PgType::of(field)),
-                };
                 let (left, right) = (args.arg_fields.first().and_then(kind), args.arg_fields.get(1).and_then(kind));
                 Ok(match known.result(left.as_ref(), right.as_ref()) {
                     Some(kind) => field(&kind),

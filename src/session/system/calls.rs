@@ -10,6 +10,7 @@ use datafusion::scalar::ScalarValue;
 use super::System;
 use super::names::Named;
 use super::types;
+use crate::catalog::Relation;
 use crate::error::SqlResult;
 use crate::functions::SystemFunctions;
 use crate::session::settings::SERVER_VERSION;
@@ -81,7 +82,18 @@ impl SystemFunctions for System {
     }
 }
 
+/// The parameters of a function: `x integer, y text`.
+fn parameters(function: &Relation) -> String {
+    let written = function.columns.iter().map(|column| format!("{} {}", column.name, column.pg_type).trim().to_string());
+    written.collect::<Vec<_>>().join(", ")
+}
+
 impl System {
+    /// The user's function of an OID.
+    fn function(&self, oid: u32) -> Option<&Relation> {
+        self.catalog.functions().find(|function| function.oid == oid).map(AsRef::as_ref)
+    }
+
     /// Casts to and from `regclass` and its like: `hw_regclass(x)`, `hw_regclass_name(x)`, `to_regclass(x)`.
     fn reg(&self, rest: &str, or_null: bool, given: &Arguments<'_>) -> SqlResult<ScalarValue> {
         let (kind, as_name) = rest.strip_suffix("_name").map_or((rest, false), |kind| (kind, true));
@@ -145,9 +157,12 @@ impl System {
             }
             "pg_get_constraintdef" => maybe_text(oid.and_then(|oid| self.constraint_definition(oid))),
             "pg_get_function_arguments" | "pg_get_function_identity_arguments" => {
-                maybe_text(oid.map(|_| String::new()))
+                maybe_text(oid.map(|oid| self.function(oid).map_or(String::new(), parameters)))
             }
-            "pg_get_function_result" => maybe_text(oid.map(|_| "anyelement".to_string())),
+            "pg_get_function_result" => maybe_text(oid.map(|oid| {
+                let result = self.function(oid).and_then(|function| function.options.get("returns").cloned());
+                result.unwrap_or_else(|| "anyelement".to_string())
+            })),
             // Nothing that these describe exists, and there are no comments.
             "pg_get_function_sqlbody"
             | "pg_get_functiondef"

@@ -3,8 +3,9 @@
 use super::System;
 use super::objects::{OWNER_OID, PG_CATALOG_OID};
 use super::rows::{Cell, Table};
-use crate::catalog::DATABASE;
+use crate::catalog::{DATABASE, Relation};
 use crate::functions;
+use crate::zset::PgType;
 
 const UTF8: i32 = 6;
 /// The encoding that means "any".
@@ -21,7 +22,7 @@ pub fn fill(system: &System, name: &str, table: &mut Table) {
         "pg_tablespace" => pg_tablespace(table),
         "pg_collation" => pg_collation(table),
         "pg_language" => pg_language(table),
-        "pg_proc" => pg_proc(table),
+        "pg_proc" => pg_proc(system, table),
         "pg_opclass" => pg_opclass(table),
         "pg_opfamily" => pg_opfamily(table),
         "pg_operator" => pg_operator(table),
@@ -164,7 +165,10 @@ pub fn procedures() -> Vec<(u32, String, &'static str)> {
     all.into_iter().enumerate().map(|(index, (name, kind))| (8000 + index as u32, name, kind)).collect()
 }
 
-fn pg_proc(table: &mut Table) {
+fn pg_proc(system: &System, table: &mut Table) {
+    for function in system.catalog.functions() {
+        own_function(system, function, table);
+    }
     for (oid, name, kind) in procedures() {
         table.row([
             ("oid", oid.into()),
@@ -184,6 +188,30 @@ fn pg_proc(table: &mut Table) {
             ("proargtypes", Cell::list(Vec::<u32>::new())),
         ]);
     }
+}
+
+/// A function that a user has made.
+fn own_function(system: &System, function: &Relation, table: &mut Table) {
+    let schema = system.catalog.schema(&function.schema).map_or(PG_CATALOG_OID, |schema| schema.oid);
+    let option = |name: &str| function.options.get(name).cloned().unwrap_or_default();
+    let result = PgType::parse(&option("returns")).map_or(0, |kind| kind.oid());
+    table.row([
+        ("oid", function.oid.into()),
+        ("tableoid", 1255_u32.into()),
+        ("prosrc", function.definition.clone().into()),
+        ("proname", option("name").into()),
+        ("pronamespace", schema.into()),
+        ("proowner", OWNER_OID.into()),
+        // SQL.
+        ("prolang", 14_u32.into()),
+        ("procost", 1.into()),
+        ("prokind", "f".into()),
+        ("proisstrict", function.options.contains_key("strict").into()),
+        ("provolatile", option("volatility").into()),
+        ("proparallel", "u".into()),
+        ("prorettype", result.into()),
+        ("proargtypes", Cell::list(function.columns.iter().map(|column| column.pg_type.oid()).collect::<Vec<_>>())),
+    ]);
 }
 
 fn pg_opclass(table: &mut Table) {

@@ -42,6 +42,8 @@ pub fn relkind(kind: RelationKind) -> &'static str {
         // Tools know foreign tables as what lives elsewhere and can be read.
         RelationKind::Source | RelationKind::Sink => "f",
         RelationKind::Index => "i",
+        // Listed in pg_proc alone.
+        RelationKind::Function => "",
     }
 }
 

@@ -1,0 +1,125 @@
+//! Nodes of a plan that must have another shape before, or while, their expressions are typed.
+
+use std::sync::Arc;
+
+use datafusion::common::metadata::FieldMetadata;
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::datasource::cte_worktable::CteWorkTable;
+use datafusion::datasource::provider_as_source;
+use datafusion::error::Result;
+use datafusion::logical_expr::expr::GroupingSet;
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, LogicalPlanBuilder, RecursiveQuery, TableScan, TableScanBuilder};
+
+use super::casts::cast_to;
+use super::literals::{Operand, wider};
+use super::operators::plain;
+use crate::error::{SqlError, SqlState};
+use crate::functions::scalar::carry;
+use crate::zset::PgType;
+
+/// `WITH RECURSIVE`: the first term has its types before the second is typed, which reads what the first gives.
+pub(super) fn type_recursion(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let typed = plan.transform_down_with_subqueries(|node| match node {
+        LogicalPlan::RecursiveQuery(query) => {
+            let typed = LogicalPlan::RecursiveQuery(recursive(query)?);
+            Ok(Transformed::new(typed, true, TreeNodeRecursion::Jump))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(typed.data)
+}
+
+fn recursive(query: RecursiveQuery) -> Result<RecursiveQuery> {
+    let RecursiveQuery { name, static_term, recursive_term, is_distinct, .. } = query;
+    let first = marked(super::type_plan(Arc::unwrap_or_clone(static_term))?)?;
+    let schema = Arc::new(first.schema().as_arrow().clone());
+    let second = Arc::unwrap_or_clone(recursive_term).transform_up_with_subqueries(|node| match node {
+        LogicalPlan::TableScan(scan) if scan.table_name.table() == name => {
+            let source = provider_as_source(Arc::new(CteWorkTable::new(&name, schema.clone())));
+            let TableScan { table_name, projection, filters, fetch, .. } = scan;
+            let scan = TableScanBuilder::new(table_name, source).with_projection(projection).with_filters(filters);
+            scan.with_fetch(fetch).build().map(|scan| Transformed::yes(LogicalPlan::TableScan(scan)))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    let second = super::type_plan(second.data)?;
+    let second = as_first(second, &first, &name)?;
+    RecursiveQuery::try_new(name, Arc::new(first), Arc::new(second), is_distinct)
+}
+
+/// Every column with the mark of its type, which constants have and computed values lack: both terms must be alike.
+fn marked(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let columns = plan.schema().columns().into_iter().zip(plan.schema().fields());
+    let expressions = columns.map(|(column, field)| {
+        let metadata = Some(FieldMetadata::from(PgType::of(field).metadata()));
+        Expr::Column(column).alias_with_metadata(field.name(), metadata)
+    });
+    let expressions = expressions.collect::<Vec<_>>();
+    LogicalPlanBuilder::from(plan).project(expressions)?.build()
+}
+
+/// The second term with the types and names of the first.
+fn as_first(second: LogicalPlan, first: &LogicalPlan, name: &str) -> Result<LogicalPlan> {
+    let schema = second.schema().clone();
+    let mut expressions = Vec::new();
+    let fields = first.schema().fields();
+    if fields.len() != schema.fields().len() {
+        return Ok(second);
+    }
+    for (index, (column, field)) in schema.columns().into_iter().zip(fields).enumerate() {
+        let wanted = PgType::of(field);
+        let operand = Operand::new(Expr::Column(column), &schema)?;
+        let given = operand.kind.clone().unwrap_or(PgType::Text);
+        if plain(&given) != plain(&wanted) && wider(&given, &wanted).as_ref().map(plain) != Some(plain(&wanted)) {
+            let (wanted, given) = (plain(&wanted), plain(&given));
+            let message = format!(
+                "recursive query \"{name}\" column {} has type {wanted} in non-recursive term but type {given} overall",
+                index + 1
+            );
+            return Err(carry(SqlError::new(SqlState::DATATYPE_MISMATCH, message)
+                .hint("Cast the output of the non-recursive term to the correct type.")));
+        }
+        let metadata = Some(FieldMetadata::from(wanted.metadata()));
+        expressions.push(cast_to(operand, &wanted)?.alias_with_metadata(field.name(), metadata));
+    }
+    LogicalPlanBuilder::from(second).project(expressions)?.build()
+}
+
+/// GROUP BY ROLLUP (x % 2): the keys are computed below, so that they keep their names when they are typed.
+pub(super) fn plain_grouping_sets(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let LogicalPlan::Aggregate(aggregate) = node else { return Ok(Transformed::no(node)) };
+    let [Expr::GroupingSet(set)] = aggregate.group_expr.as_slice() else {
+        return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate)));
+    };
+    let mut computed: Vec<Expr> = Vec::new();
+    for key in set.distinct_expr() {
+        if !matches!(key, Expr::Column(_)) && !computed.contains(key) {
+            computed.push(key.clone());
+        }
+    }
+    if computed.is_empty() {
+        return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate)));
+    }
+    let name = |key: &Expr| match key {
+        Expr::Column(_) => key.clone(),
+        other => Expr::Column(datafusion::common::Column::new_unqualified(other.schema_name().to_string())),
+    };
+    let all = |keys: &[Expr]| keys.iter().map(name).collect::<Vec<_>>();
+    let set = match set {
+        GroupingSet::Rollup(keys) => GroupingSet::Rollup(all(keys)),
+        GroupingSet::Cube(keys) => GroupingSet::Cube(all(keys)),
+        GroupingSet::GroupingSets(sets) => GroupingSet::GroupingSets(sets.iter().map(|keys| all(keys)).collect()),
+    };
+    let own = aggregate.input.schema().columns().into_iter().map(Expr::Column);
+    let named = computed.iter().map(|key| key.clone().alias(key.schema_name().to_string()));
+    let columns: Vec<Expr> = own.chain(named).collect();
+    let input = LogicalPlanBuilder::from(aggregate.input.as_ref().clone()).project(columns)?.build()?;
+    let LogicalPlan::Projection(projection) = input else {
+        return Err(carry(SqlError::internal("a projection was built")));
+    };
+    // Its own expressions are typed here, because the walk has passed below already.
+    let input = super::type_node(LogicalPlan::Projection(projection))?.data;
+    let set = vec![Expr::GroupingSet(set)];
+    Aggregate::try_new(Arc::new(input), set, aggregate.aggr_expr)
+        .map(|aggregate| Transformed::yes(LogicalPlan::Aggregate(aggregate)))
+}
