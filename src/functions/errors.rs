@@ -315,7 +315,7 @@ fn friendly_type(name: &str) -> &'static str {
 
 fn tidy(message: &str) -> String {
     let line = friendly_types(message.lines().next().unwrap_or_default().trim());
-    let line = line.as_str();
+    let line = line.strip_prefix("Execution error: ").unwrap_or(&line);
     let line = line.split("This issue was likely caused by a bug in DataFusion").next().unwrap_or(line).trim();
     let line = line.trim_end_matches('.');
     let mut letters = line.chars();

@@ -59,7 +59,8 @@ pub fn give_expression_types(expression: Expr, schema: &DFSchema) -> Result<Expr
 /// A plan's expressions typed from the bottom up.
 fn type_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = shape::type_recursion(plan)?;
-    let typed = plan.transform_up_with_subqueries(|node| shape::plain_grouping_sets(node)?.transform_data(type_node))?;
+    let typed =
+        plan.transform_up_with_subqueries(|node| shape::plain_grouping_sets(node)?.transform_data(type_node))?;
     Ok(typed.data)
 }
 

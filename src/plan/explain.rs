@@ -52,7 +52,8 @@ fn route_words(route: &Route, node: &Node) -> String {
         Route::Local => String::new(),
         Route::ByKey(columns) if columns.is_empty() => " -> one worker".to_string(),
         Route::ByKey(columns) => {
-            let names: Vec<String> = columns.iter().map(|column| plain_words(node.schema.field(*column).name())).collect();
+            let names: Vec<String> =
+                columns.iter().map(|column| plain_words(node.schema.field(*column).name())).collect();
             format!(" -> by {}", names.join(", "))
         }
     }

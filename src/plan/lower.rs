@@ -27,13 +27,8 @@ use crate::functions::errors::sql_error;
 pub fn lower(plan: &LogicalPlan, inputs: &dyn Inputs) -> SqlResult<Graph> {
     let plan = normalize(plan.clone())?;
     refuse_volatile(&plan)?;
-    let mut lowering = Lowering {
-        inputs,
-        nodes: Vec::new(),
-        parts: HashMap::new(),
-        names: Names::of(&plan),
-        done: HashMap::new(),
-    };
+    let mut lowering =
+        Lowering { inputs, nodes: Vec::new(), parts: HashMap::new(), names: Names::of(&plan), done: HashMap::new() };
     let stream = lowering.stream(&plan)?;
     let root = lowering.root(stream);
     Ok(lowering.finish(root))

@@ -371,3 +371,32 @@ async fn the_demo_shows_five_views_with_rows() {
     assert_eq!(rows[0][0].as_deref(), Some("t"));
     case.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn functions_of_the_program_around_work_in_views() {
+    use arrow::array::AsArray;
+    use arrow::datatypes::{DataType, Int32Type};
+    use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
+
+    let triple = |arguments: &[ColumnarValue]| {
+        let arrays = ColumnarValue::values_to_arrays(arguments)?;
+        let tripled = arrays[0].as_primitive::<Int32Type>().unary::<_, Int32Type>(|value| value * 3);
+        Ok(ColumnarValue::Array(Arc::new(tripled)))
+    };
+    crate::register_function(create_udf(
+        "triple",
+        vec![DataType::Int32],
+        DataType::Int32,
+        Volatility::Immutable,
+        Arc::new(triple),
+    ));
+    let case = Case::new().await;
+    let client = case.connect().await;
+    let setup = "CREATE TABLE t (x INT); CREATE MATERIALIZED VIEW v AS SELECT triple(x) AS y FROM t; \
+                 INSERT INTO t VALUES (1), (2); UPDATE t SET x = 5 WHERE x = 2";
+    client.batch_execute(setup).await.expect("the function is known");
+    let rows = client.query("SELECT y FROM v ORDER BY y", &[]).await.expect("the view is read");
+    let values: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(values, [3, 15]);
+    case.stop().await;
+}

@@ -67,6 +67,7 @@ impl Outside for Nowhere {
 /// Binds a parsed statement. Positions of errors count in the whole text that was parsed.
 pub fn bind(parsed: &Parsed, context: &BindContext<'_>) -> SqlResult<Statement> {
     bind_ast(&parsed.ast, parsed, context)
+        .map_err(|error| super::remedy::complete(error, &parsed.tokens, &parsed.places))
 }
 
 pub(super) fn bind_ast(ast: &Ast, parsed: &Parsed, context: &BindContext<'_>) -> SqlResult<Statement> {

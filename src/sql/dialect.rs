@@ -19,9 +19,7 @@ const INNER: PostgreSqlDialect = PostgreSqlDialect {};
 
 /// `x BETWEEN SYMMETRIC a AND b`: between them in either order.
 fn between_symmetric(parser: &mut Parser, expr: &Expr) -> Option<Result<Expr, ParserError>> {
-    let is_symmetric = |token: TokenWithSpan| {
-        matches!(token.token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("symmetric"))
-    };
+    let is_symmetric = |token: TokenWithSpan| matches!(token.token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("symmetric"));
     let negated = parser.peek_keyword(Keyword::NOT);
     let before = if negated { 2 } else { 1 };
     let between = match parser.peek_nth_token(before - 1).token {

@@ -30,9 +30,8 @@ pub(super) fn missing_row(error: &DataFusionError) -> Option<(String, Vec<String
     match error {
         DataFusionError::SchemaError(inner, _) => match inner.as_ref() {
             SchemaError::FieldNotFound { field, valid_fields } if field.relation.is_none() => {
-                let of_table = |column: &&Column| {
-                    column.relation.as_ref().is_some_and(|relation| relation.table() == field.name)
-                };
+                let of_table =
+                    |column: &&Column| column.relation.as_ref().is_some_and(|relation| relation.table() == field.name);
                 let columns: Vec<String> =
                     valid_fields.iter().filter(of_table).map(|column| column.name.clone()).collect();
                 (!columns.is_empty()).then(|| (field.name.clone(), columns))
@@ -152,7 +151,7 @@ fn plan_error(message: &str) -> SqlError {
 fn grouping_error(message: &str) -> Option<SqlError> {
     const HINT: &str = "Add it to GROUP BY, or wrap it in an aggregate such as max(...).";
     if let Some(rest) = message.split("column \"").nth(1).filter(|_| message.contains("must be in GROUP BY")) {
-        let column = plain_column(rest.split('"').next().unwrap_or(rest));
+        let column = plain_column(first_column(rest.split('"').next().unwrap_or(rest)));
         let text =
             format!("column \"{column}\" must appear in the GROUP BY clause or be used in an aggregate function");
         return Some(SqlError::new(SqlState::GROUPING_ERROR, text).hint(HINT));
@@ -178,6 +177,12 @@ fn grouping_error(message: &str) -> Option<SqlError> {
         );
     }
     None
+}
+
+/// The first column in the text of an expression.
+fn first_column(text: &str) -> &str {
+    let name = |part: &&str| part.contains('.') && !part.starts_with(|c: char| c.is_ascii_digit());
+    text.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '.')).find(name).unwrap_or(text)
 }
 
 /// `headwater.public.t.a` and `t.a` as users write them.
@@ -223,6 +228,45 @@ fn operator_error(message: &str) -> Option<SqlError> {
 }
 
 fn shape_error(message: &str) -> Option<SqlError> {
+    let error = |code: &[u8; 5], text: String| Some(SqlError::new(SqlState(*code), text));
+    if let Some((_, kind)) =
+        message.split_once("non-boolean predicate ").and_then(|(_, rest)| rest.split_once(" returning "))
+    {
+        return error(b"42804", format!("argument of WHERE must be type boolean, not type {}", friendly_types(kind)))
+            .map(|error| error.hint("Compare it with something: x > 0, or x IS NOT NULL."));
+    }
+    if let Some((_, kind)) = message.split_once("'NOT' requires a boolean expression, got ") {
+        return error(b"42804", format!("argument of NOT must be type boolean, not type {}", friendly_types(kind)))
+            .map(|error| error.hint("Compare it with something: x = 0."));
+    }
+    if let Some((_, sides)) = message.split_once("argument type for logical boolean operation ") {
+        let (word, kinds) = match sides.split_once(" OR ") {
+            Some(kinds) => ("OR", kinds),
+            None => ("AND", sides.split_once(" AND ")?),
+        };
+        let kinds = (friendly_types(kinds.0), friendly_types(kinds.1));
+        let kind = if kinds.0 == "boolean" { kinds.1 } else { kinds.0 };
+        return error(b"42804", format!("argument of {word} must be type boolean, not type {kind}"))
+            .map(|error| error.hint("Compare it with something: x > 0."));
+    }
+    if message.starts_with("Unary operator '-'") {
+        return error(b"42883", "operator does not exist: - text".to_string())
+            .map(|error| error.hint("Write a cast such as -(value::numeric)."));
+    }
+    if let Some((_, kinds)) = message.split_once("There isn't a common type to coerce ") {
+        let kind = kinds.split(" and ").next().map(friendly_types).unwrap_or_default();
+        return error(b"42883", format!("operator does not exist: {kind} ~~ unknown"))
+            .map(|error| error.hint("Write a cast such as value::text LIKE pattern."));
+    }
+    if message.starts_with("Aggregate function calls cannot be nested") {
+        return error(b"42803", "aggregate function calls cannot be nested".to_string());
+    }
+    if message.contains("ORDER BY expressions") && message.contains("must appear in select list") {
+        return error(b"42P10", "for SELECT DISTINCT, ORDER BY expressions must appear in select list".to_string());
+    }
+    if message.contains("SELECT DISTINCT ON expressions must match") {
+        return error(b"42P10", "SELECT DISTINCT ON expressions must match initial ORDER BY expressions".to_string());
+    }
     let syntax = |text: String| Some(SqlError::new(SqlState::SYNTAX_ERROR, text));
     if let Some((operation, _)) = message.split_once(" queries have different number of columns") {
         return syntax(format!("each {operation} query must have the same number of columns"));

@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 use sqlparser::ast::{
     CaseWhen, CreateFunction, CreateFunctionBody, DataType, DropBehavior, DropFunction, Expr, Function, FunctionArg,
     FunctionArgExpr, FunctionArguments, FunctionBehavior, FunctionCalledOnNull, FunctionReturnType, GroupByExpr, Ident,
-    ObjectName, ObjectNamePart, OperateFunctionArg, Query, SelectItem, SetExpr, Spanned, TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut,
+    ObjectName, ObjectNamePart, OperateFunctionArg, Query, SelectItem, SetExpr, Spanned, TableFactor, Value, Visit,
+    VisitMut, Visitor, VisitorMut,
 };
 
 use super::bind::BindContext;
@@ -38,8 +39,10 @@ pub(super) fn create(create: &CreateFunction, parsed: &Parsed, context: &BindCon
         }
         Some(FunctionReturnType::DataType(kind)) => pg_type_or_err(kind)?,
         None => {
-            return Err(place(SqlError::new(INVALID_DEFINITION, "function result type must be specified")
-                .hint("Write RETURNS and a type behind the arguments.")));
+            return Err(place(
+                SqlError::new(INVALID_DEFINITION, "function result type must be specified")
+                    .hint("Write RETURNS and a type behind the arguments."),
+            ));
         }
     };
     let mut new = relation(RelationKind::Function, schema, signature(&name, &parameters), context.catalog);
@@ -68,7 +71,10 @@ pub(super) fn create(create: &CreateFunction, parsed: &Parsed, context: &BindCon
 fn already_there(error: SqlError) -> SqlError {
     match error.code {
         SqlState::DUPLICATE_TABLE => {
-            let message = error.message.replacen("relation", "function", 1).replace(" already exists", " already exists with same argument types");
+            let message = error
+                .message
+                .replacen("relation", "function", 1)
+                .replace(" already exists", " already exists with same argument types");
             SqlError::new(SqlState(*b"42723"), message).hint("Use CREATE OR REPLACE FUNCTION.")
         }
         _ => error,
@@ -88,7 +94,9 @@ fn edits(or_replace: bool, mut new: Relation, context: &BindContext<'_>) -> SqlR
         return Ok(vec![CatalogEdit::Create(new)]);
     }
     let kept = context.catalog.with_dependents(&[old.id]).into_iter().filter_map(|id| context.catalog.get(id));
-    if let Some(kept) = kept.into_iter().find(|other| matches!(other.kind, RelationKind::MaterializedView | RelationKind::Sink)) {
+    if let Some(kept) =
+        kept.into_iter().find(|other| matches!(other.kind, RelationKind::MaterializedView | RelationKind::Sink))
+    {
         let message = format!("cannot change function {} because other objects depend on it", old.name);
         return Err(SqlError::new(SqlState::DEPENDENT_OBJECTS, message)
             .detail(format!("{} depends on function {}", context.catalog.describe(kept.id), old.name))
@@ -147,16 +155,15 @@ fn signature(name: &str, parameters: &[Column]) -> String {
 fn body(create: &CreateFunction, context: &BindContext<'_>) -> SqlResult<(String, Vec<crate::zset::RelationId>)> {
     let text = match &create.function_body {
         Some(CreateFunctionBody::Return(value)) => format!("SELECT {value}"),
-        Some(CreateFunctionBody::AsBeforeOptions { body, .. } | CreateFunctionBody::AsAfterOptions(body)) => {
-            match body {
-                Expr::Value(value) => match &value.value {
-                    Value::SingleQuotedString(text) => text.clone(),
-                    Value::DollarQuotedString(text) => text.value.clone(),
-                    other => other.to_string(),
-                },
+        Some(CreateFunctionBody::AsBeforeOptions { body, .. } | CreateFunctionBody::AsAfterOptions(body)) => match body
+        {
+            Expr::Value(value) => match &value.value {
+                Value::SingleQuotedString(text) => text.clone(),
+                Value::DollarQuotedString(text) => text.value.clone(),
                 other => other.to_string(),
-            }
-        }
+            },
+            other => other.to_string(),
+        },
         _ => {
             return Err(SqlError::new(INVALID_DEFINITION, "no function body specified")
                 .hint("Write AS $$SELECT ...$$, or RETURN and an expression."));
@@ -169,9 +176,8 @@ fn body(create: &CreateFunction, context: &BindContext<'_>) -> SqlResult<(String
 
 /// Plans the body with NULLs for the parameters; its type must be, or become by itself, that of the result.
 fn check_result(function: &Relation, result: &PgType, context: &BindContext<'_>) -> SqlResult<()> {
-    let arguments = function.columns.iter().map(|column| {
-        Ok(cast(Expr::Value(Value::Null.into()), type_of(&column.pg_type)?))
-    });
+    let arguments =
+        function.columns.iter().map(|column| Ok(cast(Expr::Value(Value::Null.into()), type_of(&column.pg_type)?)));
     let value = inlined(function, arguments.collect::<SqlResult<_>>()?, false)?;
     let mut query = *parse_query("SELECT 1")?;
     if let SetExpr::Select(select) = query.body.as_mut() {
@@ -188,9 +194,12 @@ fn check_result(function: &Relation, result: &PgType, context: &BindContext<'_>)
         true => Ok(()),
         false => {
             let shown = functions::without_length(result);
-            Err(SqlError::new(INVALID_DEFINITION, format!("return type mismatch in function declared to return {shown}"))
-                .detail(format!("Actual return type is {}.", functions::without_length(&actual)))
-                .hint(format!("Write a cast to {shown} in the body, or declare the other type.")))
+            Err(SqlError::new(
+                INVALID_DEFINITION,
+                format!("return type mismatch in function declared to return {shown}"),
+            )
+            .detail(format!("Actual return type is {}.", functions::without_length(&actual)))
+            .hint(format!("Write a cast to {shown} in the body, or declare the other type.")))
         }
     }
 }
@@ -265,7 +274,8 @@ pub(super) fn find<'a>(function: &Function, context: &BindContext<'a>) -> Option
     if schema.is_none() && functions::is_function(&name) {
         return None;
     }
-    let mut candidates = context.catalog.functions().filter(|other| called(other) == name && other.columns.len() == count);
+    let mut candidates =
+        context.catalog.functions().filter(|other| called(other) == name && other.columns.len() == count);
     // Stored text has names with their schema; what is bound without a path sees public.
     candidates.find(|other| visible(other, schema.as_deref(), context)).map(std::convert::AsRef::as_ref)
 }
@@ -287,8 +297,8 @@ pub(super) fn inline(function: &Function, found: &Relation) -> SqlResult<Expr> {
         return Err(SqlError::new(SqlState::SYNTAX_ERROR, "a function is called with arguments in parentheses"));
     };
     let arguments = list.args.iter().zip(&found.columns).map(|(argument, column)| {
-        let (FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) | FunctionArg::Named { arg: FunctionArgExpr::Expr(value), .. }) =
-            argument
+        let (FunctionArg::Unnamed(FunctionArgExpr::Expr(value))
+        | FunctionArg::Named { arg: FunctionArgExpr::Expr(value), .. }) = argument
         else {
             return Err(SqlError::new(SqlState::SYNTAX_ERROR, "a function of SQL takes expressions"));
         };
@@ -312,7 +322,7 @@ fn check_names(function: &Relation, arguments: &[Expr]) -> SqlResult<()> {
         return Ok(());
     }
     let mut tables = Tables::default();
-    let ControlFlow::Continue(()) = query.visit(&mut tables);
+    let ControlFlow::Continue(()) = Visit::visit(&query, &mut tables);
     let Tables(tables) = tables;
     let mut caught = None;
     for argument in arguments {
@@ -328,7 +338,10 @@ fn check_names(function: &Relation, arguments: &[Expr]) -> SqlResult<()> {
     match caught {
         None => Ok(()),
         Some(name) => Err(SqlError::unsupported(
-            format!("argument {name} of function {} could be taken for a column of what the function reads", function.name),
+            format!(
+                "argument {name} of function {} could be taken for a column of what the function reads",
+                function.name
+            ),
             "Write the column with an alias of its table: FROM t AS a ... f(a.x).",
         )),
     }
@@ -357,8 +370,8 @@ impl Visitor for Tables {
 fn inlined(function: &Relation, arguments: Vec<Expr>, keeps_strict: bool) -> SqlResult<Expr> {
     let mut query = parse_query(&function.definition)?;
     let mut parameters = Parameters { function, arguments: &arguments };
-    let ControlFlow::Continue(()) = query.visit(&mut parameters);
-    let value = single_value(&query).unwrap_or_else(|| Expr::Subquery(query));
+    let ControlFlow::Continue(()) = VisitMut::visit(&mut query, &mut parameters);
+    let value = single_value(&query).unwrap_or(Expr::Subquery(query));
     let strict = keeps_strict && function.options.contains_key("strict") && !arguments.is_empty();
     Ok(match strict {
         false => Expr::Nested(Box::new(value)),
@@ -383,7 +396,8 @@ fn inlined(function: &Relation, arguments: Vec<Expr>, keeps_strict: bool) -> Sql
 
 /// The value of `SELECT value` alone.
 fn single_value(query: &Query) -> Option<Expr> {
-    let plain = query.with.is_none() && query.order_by.is_none() && query.limit_clause.is_none() && query.fetch.is_none();
+    let plain =
+        query.with.is_none() && query.order_by.is_none() && query.limit_clause.is_none() && query.fetch.is_none();
     let SetExpr::Select(select) = query.body.as_ref() else { return None };
     let grouped = !matches!(&select.group_by, GroupByExpr::Expressions(keys, _) if keys.is_empty());
     let bare = select.from.is_empty() && select.selection.is_none() && select.having.is_none() && !grouped;
@@ -420,7 +434,9 @@ impl VisitorMut for Parameters<'_> {
                 self.place(&fold(&parts[1]))
             }
             Expr::Value(value) => match &value.value {
-                Value::Placeholder(name) => name.strip_prefix('$').and_then(|n| n.parse::<usize>().ok()?.checked_sub(1)),
+                Value::Placeholder(name) => {
+                    name.strip_prefix('$').and_then(|n| n.parse::<usize>().ok()?.checked_sub(1))
+                }
                 _ => None,
             },
             _ => None,

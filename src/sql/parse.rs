@@ -24,6 +24,8 @@ pub struct Parsed {
     /// Where the statement begins in the whole text, in characters.
     pub offset: usize,
     pub(super) places: Places,
+    /// The statement as the tokenizer sees it, by which errors find their place.
+    pub(super) tokens: std::sync::Arc<[TokenWithSpan]>,
 }
 
 /// Splits a text into statements and parses each. Empty statements are left out.
@@ -61,10 +63,18 @@ pub(super) fn parse_query(text: &str) -> SqlResult<Box<sqlparser::ast::Query>> {
 fn tokenize(text: &str, places: &Places) -> SqlResult<Vec<TokenWithSpan>> {
     let tokens = Tokenizer::new(&Headwater, text).tokenize_with_location();
     tokens.map(with_other_escapes).map_err(|error| {
-        let message = error.message.trim_end_matches('.');
-        let message = format!("{}{}", message[..1].to_lowercase(), &message[1..]);
+        let message = error.message.trim_end_matches('.').to_lowercase();
+        let message = match message.as_str() {
+            text if text.contains("dollar") => "unterminated dollar-quoted string",
+            text if text.contains("close delimiter") => "unterminated quoted identifier",
+            text if text.contains("comment") => "unterminated /* comment",
+            text if text.contains("unterminated") => "unterminated quoted string",
+            text => text,
+        };
         let position = places.offset(error.location).map_or(places.end(), |offset| offset + 1);
-        SqlError::new(SqlState::SYNTAX_ERROR, message.replace("EOF", "end of input")).at(position)
+        let error = SqlError::new(SqlState::SYNTAX_ERROR, message.replace("eof", "end of input")).at(position);
+        let remedy = super::remedy::syntax_remedy(&error.message);
+        error.hint(remedy)
     })
 }
 
@@ -126,14 +136,12 @@ fn parse_one(text: &str, tokens: &[TokenWithSpan], places: &Places) -> SqlResult
     let mut parser = parser(table_as_select(tokens));
     let ast = grammar::statement(&mut parser).map_err(|error| syntax_error(error, &parser, tokens, places))?;
     expect_end(&mut parser, places)?;
-    Ok(Parsed { ast, text: statement, offset, places: places.clone() })
+    Ok(Parsed { ast, text: statement, offset, places: places.clone(), tokens: tokens.into() })
 }
 
 /// `INSERT INTO t TABLE u` → `INSERT INTO t SELECT * FROM u`.
 fn table_as_select(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
-    let is = |token: &TokenWithSpan, text: &str| {
-        matches!(&token.token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(text))
-    };
+    let is = |token: &TokenWithSpan, text: &str| matches!(&token.token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(text));
     let solid = |token: &&TokenWithSpan| !matches!(token.token, Token::Whitespace(_));
     if !tokens.iter().find(solid).is_some_and(|first| is(first, "insert")) {
         return tokens.to_vec();
@@ -198,7 +206,11 @@ fn expect_end(parser: &mut Parser<'_>, places: &Places) -> SqlResult<()> {
     let token = parser.peek_token();
     match token.token {
         Token::EOF => Ok(()),
-        _ => Err(near(&token, places)),
+        _ => {
+            let error = near(&token, places);
+            let remedy = super::remedy::syntax_remedy(&error.message);
+            Err(error.hint(remedy))
+        }
     }
 }
 
@@ -233,7 +245,10 @@ fn syntax_error(error: ParserError, parser: &Parser<'_>, tokens: &[TokenWithSpan
     let error = near(&token, places);
     match hint(text, &token.token) {
         Some(hint) => error.hint(hint),
-        None => error,
+        None => {
+            let remedy = super::remedy::syntax_remedy(&error.message);
+            error.hint(remedy)
+        }
     }
 }
 

@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::{
-    DataType, Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident,
-    LimitClause, ObjectName, ObjectNamePart, Query, Select, SelectFlavor, SelectItem, SetExpr, SetOperator,
-    SetQuantifier, Spanned, TableAlias, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut,
+    DataType, Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
+    GroupByExpr, Ident, LimitClause, ObjectName, ObjectNamePart, Query, Select, SelectFlavor, SelectItem, SetExpr,
+    SetOperator, SetQuantifier, Spanned, TableAlias, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut,
     WildcardAdditionalOptions,
 };
 use sqlparser::tokenizer::Span;
@@ -594,7 +594,8 @@ fn function_as_query(factor: &TableFactor) -> Option<TableFactor> {
         }
         None if name == "unnest" => arguments.into_iter().map(|array| ("", array, "")).collect(),
         None => {
-            return (!ordinality).then(|| derived_from_calls(&name, vec![(call(&name, arguments), "")], alias, lateral));
+            return (!ordinality)
+                .then(|| derived_from_calls(&name, vec![(call(&name, arguments), "")], alias, lateral));
         }
     };
     if ordinality {
@@ -605,12 +606,7 @@ fn function_as_query(factor: &TableFactor) -> Option<TableFactor> {
     Some(derived_from_calls(&name, values, alias, lateral))
 }
 
-fn derived_from_calls(
-    name: &str,
-    values: Vec<(Expr, &str)>,
-    alias: Option<TableAlias>,
-    lateral: bool,
-) -> TableFactor {
+fn derived_from_calls(name: &str, values: Vec<(Expr, &str)>, alias: Option<TableAlias>, lateral: bool) -> TableFactor {
     let mut alias = alias.unwrap_or_else(|| plain_alias(name));
     let columns = std::mem::take(&mut alias.columns);
     let items = values.into_iter().enumerate().map(|(i, (expr, called))| {

@@ -10,8 +10,7 @@ pub(super) fn of_rows(expression: &Expr) -> Option<Expr> {
     match expression {
         Expr::BinaryOp { left, op: BinaryOperator::Overlaps, right } => {
             let (left, right) = (columns(left)?, columns(right)?);
-            (left.len() == 2 && right.len() == 2)
-                .then(|| call("overlaps", [period(left), period(right)].concat()))
+            (left.len() == 2 && right.len() == 2).then(|| call("overlaps", [period(left), period(right)].concat()))
         }
         Expr::BinaryOp { left, op, right } => compared(op, &columns(left)?, &columns(right)?),
         Expr::IsNull(row) => all(columns(row)?.into_iter().map(|column| Expr::IsNull(Box::new(column)))),

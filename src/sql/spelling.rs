@@ -2,8 +2,8 @@
 
 use sqlparser::ast::{
     AccessExpr, BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, Ident, Interval, ObjectName, ObjectNamePart, SetExpr, Subscript, TimezoneInfo,
-    UnaryOperator, Value,
+    FunctionArgumentList, FunctionArguments, Ident, Interval, ObjectName, ObjectNamePart, SetExpr, Subscript,
+    TimezoneInfo, UnaryOperator, Value,
 };
 
 use super::grammar::fold;
@@ -77,7 +77,8 @@ fn form(expression: &mut Expr) -> Option<Expr> {
             Some(call("substring", [(**expr).clone(), from].into_iter().chain(length).collect()))
         }
         Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
-            let escape = escape_char.take_if(|escape| !matches!(&escape.value, Value::SingleQuotedString(s) if s == "\\"));
+            let escape =
+                escape_char.take_if(|escape| !matches!(&escape.value, Value::SingleQuotedString(s) if s == "\\"));
             if let Some(escape) = escape {
                 **pattern = call("hw_like_escape", vec![(**pattern).clone(), Expr::Value(escape)]);
             }
@@ -132,7 +133,9 @@ fn by_place(name: &str, function: &Function) -> Option<Vec<Expr>> {
     let mut given: Vec<Option<Expr>> = vec![None; names.len()];
     for (index, argument) in list.args.iter().enumerate() {
         match argument {
-            FunctionArg::Unnamed(FunctionArgExpr::Expr(expression)) => *given.get_mut(index)? = Some(expression.clone()),
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expression)) => {
+                *given.get_mut(index)? = Some(expression.clone())
+            }
             FunctionArg::Named { name, arg: FunctionArgExpr::Expr(expression), .. }
             | FunctionArg::ExprNamed { name: Expr::Identifier(name), arg: FunctionArgExpr::Expr(expression), .. } => {
                 let index = names.iter().position(|known| *known == fold(name))?;

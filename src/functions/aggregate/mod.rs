@@ -102,8 +102,12 @@ impl Aggregation {
 pub fn find(name: &str, arguments: &[DataType], append_only: bool) -> Option<Aggregation> {
     match (name, arguments) {
         ("count", _) => Some(Aggregation::new(DataType::Int64, count::Count::default)),
-        ("sum", [argument]) => whole::sum(argument).or_else(|| float::sum(argument)).or_else(|| interval::sum(argument)),
-        ("avg" | "mean", [argument]) => whole::avg(argument).or_else(|| float::avg(argument)).or_else(|| interval::avg(argument)),
+        ("sum", [argument]) => {
+            whole::sum(argument).or_else(|| float::sum(argument)).or_else(|| interval::sum(argument))
+        }
+        ("avg" | "mean", [argument]) => {
+            whole::avg(argument).or_else(|| float::avg(argument)).or_else(|| interval::avg(argument))
+        }
         ("min", [argument]) => min_max::find(argument, min_max::Side::Least, append_only),
         ("max", [argument]) => min_max::find(argument, min_max::Side::Greatest, append_only),
         ("bool_and" | "every", [DataType::Boolean]) => {

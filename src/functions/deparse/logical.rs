@@ -35,7 +35,9 @@ pub fn expression_text(expression: &Expr, name: ColumnName<'_>) -> Text {
         Expr::Negative(inner) => text(inner).minus(),
         Expr::Between(between) => between_text(between, name),
         Expr::Case(case) => case_text(case, name),
-        Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) => text(expr).cast(&PgType::of(field)),
+        Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) => {
+            text(expr).cast(&PgType::of(field))
+        }
         Expr::ScalarFunction(call) => function(&call.func, &call.args.iter().map(text).collect::<Vec<_>>()),
         Expr::AggregateFunction(call) => aggregate_text(call, name),
         Expr::WindowFunction(call) => window_text(call, name),
@@ -85,8 +87,7 @@ fn between_text(between: &Between, name: ColumnName<'_>) -> Text {
 
 fn case_text(case: &Case, name: ColumnName<'_>) -> Text {
     let text = |part: &Expr| expression_text(part, name);
-    let branches: Vec<(Text, Text)> =
-        case.when_then_expr.iter().map(|(when, then)| (text(when), text(then))).collect();
+    let branches: Vec<(Text, Text)> = case.when_then_expr.iter().map(|(when, then)| (text(when), text(then))).collect();
     Text::case(case.expr.as_deref().map(text), &branches, case.else_expr.as_deref().map(text))
 }
 
@@ -125,9 +126,7 @@ fn window_text(call: &WindowFunction, name: ColumnName<'_>) -> Text {
 
 /// `None` for the frame that stands there without words.
 fn frame_text(frame: &WindowFrame, ordered: bool) -> Option<String> {
-    let unbounded = |bound: &WindowFrameBound| {
-        matches!(bound, WindowFrameBound::Preceding(value) | WindowFrameBound::Following(value) if value.is_null())
-    };
+    let unbounded = |bound: &WindowFrameBound| matches!(bound, WindowFrameBound::Preceding(value) | WindowFrameBound::Following(value) if value.is_null());
     let from_start = matches!(frame.start_bound, WindowFrameBound::Preceding(_)) && unbounded(&frame.start_bound);
     let to_current = matches!(frame.end_bound, WindowFrameBound::CurrentRow);
     let to_end = matches!(frame.end_bound, WindowFrameBound::Following(_)) && unbounded(&frame.end_bound);

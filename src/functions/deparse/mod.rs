@@ -208,7 +208,8 @@ pub fn plain_words(text: &str) -> String {
     static METADATA: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r#" FieldMetadata \{ inner: \{[^}]*\} \}"#).expect("a fixed pattern"));
     static LITERAL: LazyLock<Regex> = LazyLock::new(|| {
-        let names = "U?Int(?:8|16|32|64)|Float(?:16|32|64)|Boolean|Utf8View|LargeUtf8|Utf8|Decimal128|Decimal256|Date32";
+        let names =
+            "U?Int(?:8|16|32|64)|Float(?:16|32|64)|Boolean|Utf8View|LargeUtf8|Utf8|Decimal128|Decimal256|Date32";
         Regex::new(&format!(r#"\b(?:{names})\(("[^"]*"|[^(),]*)[^()]*\)"#)).expect("a fixed pattern")
     });
     static HIDDEN: LazyLock<Regex> =

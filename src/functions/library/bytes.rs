@@ -172,7 +172,8 @@ fn from_base64(text: &str) -> SqlResult<Vec<u8>> {
     let (mut bits, mut count, mut out) = (0_u32, 0, Vec::new());
     for letter in text.chars().filter(|letter| !letter.is_whitespace() && *letter != '=') {
         let six = BASE64.iter().position(|known| char::from(*known) == letter);
-        let six = six.ok_or_else(|| bad(format!("invalid symbol \"{letter}\" found while decoding base64 sequence")))?;
+        let six =
+            six.ok_or_else(|| bad(format!("invalid symbol \"{letter}\" found while decoding base64 sequence")))?;
         bits = bits << 6 | six as u32;
         count += 6;
         if count >= 8 {

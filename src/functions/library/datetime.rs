@@ -89,9 +89,8 @@ fn timestamp(row: &Row<'_>) -> SqlResult<i64> {
 }
 
 fn zone(name: &str) -> SqlResult<Zone> {
-    Zone::find(name).ok_or_else(|| {
-        SqlError::new(SqlState::INVALID_PARAMETER_VALUE, format!("time zone \"{name}\" not recognized"))
-    })
+    Zone::find(name)
+        .ok_or_else(|| SqlError::new(SqlState::INVALID_PARAMETER_VALUE, format!("time zone \"{name}\" not recognized")))
 }
 
 fn make_interval(row: &Row<'_>) -> SqlResult<Value> {

@@ -115,9 +115,8 @@ fn object(row: &Row<'_>, name: &str) -> SqlResult<String> {
         let error = invalid("argument list must have even number of elements");
         return Err(error.hint(format!("The arguments of {name}() must consist of alternating keys and values.")));
     }
-    let members = (0..row.len() / 2).map(|member| {
-        Ok(format!("{} : {}", key(row, 2 * member)?, json_or_null(row, 2 * member + 1)?))
-    });
+    let members = (0..row.len() / 2)
+        .map(|member| Ok(format!("{} : {}", key(row, 2 * member)?, json_or_null(row, 2 * member + 1)?)));
     Ok(format!("{{{}}}", members.collect::<SqlResult<Vec<_>>>()?.join(", ")))
 }
 
@@ -128,9 +127,8 @@ fn array(row: &Row<'_>) -> SqlResult<String> {
 
 /// A row of a relation: names and values by turns.
 fn record(row: &Row<'_>) -> SqlResult<Value> {
-    let members = (0..row.len() / 2).map(|member| {
-        Ok(format!("{}:{}", key(row, 2 * member)?, json_or_null(row, 2 * member + 1)?))
-    });
+    let members = (0..row.len() / 2)
+        .map(|member| Ok(format!("{}:{}", key(row, 2 * member)?, json_or_null(row, 2 * member + 1)?)));
     Value::text(format!("{{{}}}", members.collect::<SqlResult<Vec<_>>>()?.join(",")))
 }
 

@@ -14,7 +14,9 @@ pub(super) const ENTRIES: &[Entry] = &[
     strict("jsonb_set", "jsonb, text[], jsonb", "jsonb", |row| set(row, true)),
     strict("jsonb_set", "jsonb, text[], jsonb, boolean", "jsonb", |row| set(row, row.boolean(3))),
     lenient("jsonb_set_lax", "jsonb, text[], jsonb", "jsonb", |row| set_lax(row, true, "use_json_null")),
-    lenient("jsonb_set_lax", "jsonb, text[], jsonb, boolean", "jsonb", |row| set_lax(row, row.boolean(3), "use_json_null")),
+    lenient("jsonb_set_lax", "jsonb, text[], jsonb, boolean", "jsonb", |row| {
+        set_lax(row, row.boolean(3), "use_json_null")
+    }),
     lenient("jsonb_set_lax", "jsonb, text[], jsonb, boolean, text", "jsonb", |row| {
         set_lax(row, row.boolean(3), row.text(4))
     }),
@@ -68,7 +70,9 @@ fn index_of(step: &str, length: usize, place: usize) -> SqlResult<i64> {
 
 fn steps(row: &Row<'_>, index: usize) -> SqlResult<Vec<String>> {
     let steps = row.texts(index).into_iter().enumerate().map(|(place, step)| {
-        step.ok_or_else(|| SqlError::new(SqlState(*b"22004"), format!("path element at position {} is null", place + 1)))
+        step.ok_or_else(|| {
+            SqlError::new(SqlState(*b"22004"), format!("path element at position {} is null", place + 1))
+        })
     });
     steps.collect()
 }
@@ -150,7 +154,8 @@ fn put_new(value: &mut Json, steps: &[String], place: usize, new: &Json, after: 
         Json::Object(members) => match members.get_mut(step) {
             Some(member) if !rest.is_empty() => put_new(member, rest, place + 1, new, after)?,
             Some(_) => {
-                return Err(invalid("cannot replace existing key").hint("Try using the function jsonb_set to replace key value."));
+                return Err(invalid("cannot replace existing key")
+                    .hint("Try using the function jsonb_set to replace key value."));
             }
             None if rest.is_empty() => {
                 members.insert(step.clone(), new.clone());
@@ -212,7 +217,9 @@ fn remove_keys(row: &Row<'_>) -> SqlResult<Value> {
     let keys: Vec<String> = row.texts(1).into_iter().flatten().collect();
     match &mut value {
         Json::Object(members) => members.retain(|name, _| !keys.contains(name)),
-        Json::Array(items) => items.retain(|item| !item.as_str().is_some_and(|text| keys.iter().any(|key| key == text))),
+        Json::Array(items) => {
+            items.retain(|item| !item.as_str().is_some_and(|text| keys.iter().any(|key| key == text)))
+        }
         _ => return Err(invalid("cannot delete from scalar")),
     }
     canonical(&value.to_string())

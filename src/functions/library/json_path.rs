@@ -104,9 +104,8 @@ impl Search<'_> {
             Node::Root => Ok(vec![self.root.clone()]),
             Node::Current => Ok(vec![place.current.clone()]),
             Node::Last => {
-                let last = place.last.ok_or_else(|| {
-                    path_error(b"42601", "LAST is allowed only in array subscripts")
-                })?;
+                let last =
+                    place.last.ok_or_else(|| path_error(b"42601", "LAST is allowed only in array subscripts"))?;
                 Ok(vec![Json::from(last as i64 - 1)])
             }
             Node::Variable(name) => match self.variables.get(name) {
@@ -127,7 +126,8 @@ impl Search<'_> {
             Node::Method(inner, name) => self.method(self.values(inner, place)?, name),
             Node::Sign(negative, inner) => self.signed(self.values(inner, place)?, *negative),
             Node::Arithmetic(operator, left, right) => {
-                let (left, right) = (self.operand(left, place, *operator, "left")?, self.operand(right, place, *operator, "right")?);
+                let (left, right) =
+                    (self.operand(left, place, *operator, "left")?, self.operand(right, place, *operator, "right")?);
                 Ok(vec![arithmetic(*operator, &left, &right)?])
             }
             _ => Ok(Vec::new()),
@@ -251,7 +251,9 @@ impl Search<'_> {
                     return Err(path_error(b"22039", "jsonpath item method .size() can only be applied to an array"));
                 }
                 ("keyvalue", Json::Object(members)) => {
-                    out.extend(members.iter().map(|(key, value)| serde_json::json!({"id": 0, "key": key, "value": value})));
+                    out.extend(
+                        members.iter().map(|(key, value)| serde_json::json!({"id": 0, "key": key, "value": value})),
+                    );
                 }
                 ("keyvalue", _) => {
                     let message = "jsonpath item method .keyvalue() can only be applied to an object";
@@ -310,9 +312,9 @@ impl Search<'_> {
             Node::Compare(operator, left, right) => {
                 self.any_pair(left, right, place, |left, right| compare(operator, left, right))
             }
-            Node::StartsWith(left, right) => self.any_pair(left, right, place, |left, right| {
-                Some(left.as_str()?.starts_with(right.as_str()?))
-            }),
+            Node::StartsWith(left, right) => {
+                self.any_pair(left, right, place, |left, right| Some(left.as_str()?.starts_with(right.as_str()?)))
+            }
             Node::LikeRegex(inner, pattern, flags) => {
                 let regex = super::regexp::compiled(pattern, flags)?;
                 self.any_pair(inner, &Node::Literal(Json::Null), place, |left, _| Some(regex.is_match(left.as_str()?)))
@@ -379,7 +381,8 @@ fn number(value: f64) -> SqlResult<Json> {
 }
 
 fn number_method(name: &str, value: &Json) -> SqlResult<Json> {
-    let refuse = |what: &str| path_error(b"22036", format!("jsonpath item method .{name}() can only be applied to a {what}"));
+    let refuse =
+        |what: &str| path_error(b"22036", format!("jsonpath item method .{name}() can only be applied to a {what}"));
     let parsed = match (name, value) {
         ("double" | "number", Json::String(text)) => text.trim().parse::<f64>().ok(),
         (_, Json::Number(number)) => number.as_f64(),

@@ -112,7 +112,8 @@ fn tokens(text: &str) -> SqlResult<Vec<Token>> {
             let length = word_length(rest);
             (Token::Word(rest[..length].to_string()), length)
         } else {
-            let symbol = SYMBOLS.iter().find(|symbol| rest.starts_with(**symbol)).ok_or_else(|| syntax(&first.to_string()))?;
+            let symbol =
+                SYMBOLS.iter().find(|symbol| rest.starts_with(**symbol)).ok_or_else(|| syntax(&first.to_string()))?;
             (Token::Symbol(symbol), symbol.len())
         };
         found.push(token);

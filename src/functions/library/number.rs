@@ -4,7 +4,9 @@ use super::{Entry, Row, Value, strict};
 use crate::error::{SqlError, SqlResult, SqlState};
 
 pub(super) const ENTRIES: &[Entry] = &[
-    strict("width_bucket", "float8, float8, float8, int", "int", |row| bucket(row, row.float(0), row.float(1), row.float(2))),
+    strict("width_bucket", "float8, float8, float8, int", "int", |row| {
+        bucket(row, row.float(0), row.float(1), row.float(2))
+    }),
     strict("width_bucket", "numeric, numeric, numeric, int", "int", |row| {
         let value = |index: usize| row.numeric(index).0 as f64 / 10_f64.powi(i32::from(row.numeric(index).1));
         bucket(row, value(0), value(1), value(2))
@@ -28,9 +30,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     strict("hw_shift_right", "int, int", "int", |row| {
         Ok(Value::Int(i64::from((row.int(0) as i32).wrapping_shr(row.int(1) as u32))))
     }),
-    strict("hw_shift_right", "bigint, int", "bigint", |row| {
-        Ok(Value::Int(row.int(0).wrapping_shr(row.int(1) as u32)))
-    }),
+    strict("hw_shift_right", "bigint, int", "bigint", |row| Ok(Value::Int(row.int(0).wrapping_shr(row.int(1) as u32)))),
     strict("div", "numeric, numeric", "numeric", |row| {
         let ((left, scale), (right, _)) = (row.numeric(0), row.numeric(1));
         let quotient = left.checked_div(right);

@@ -108,7 +108,12 @@ fn bad_pattern(pattern: &str, error: &regex::Error) -> SqlError {
 
 /// PostgreSQL's own escapes in the form that the machine knows.
 fn translate(pattern: &str) -> String {
-    pattern.replace("\\m", r"\b{start}").replace("\\M", r"\b{end}").replace("\\y", r"\b").replace("\\Y", r"\B").replace("\\Z", r"\z")
+    pattern
+        .replace("\\m", r"\b{start}")
+        .replace("\\M", r"\b{end}")
+        .replace("\\y", r"\b")
+        .replace("\\Y", r"\B")
+        .replace("\\Z", r"\z")
 }
 
 /// What the first group matched, or the whole if there is none.
@@ -234,7 +239,9 @@ fn replace(row: &Row<'_>, start: i64, n: i64, flags: &str) -> SqlResult<Value> {
     }
     let mut out = text[..at].to_string();
     let mut from = at;
-    for (index, found) in regex.captures_iter(text).filter(|found| found.get(0).is_some_and(|m| m.start() >= at)).enumerate() {
+    for (index, found) in
+        regex.captures_iter(text).filter(|found| found.get(0).is_some_and(|m| m.start() >= at)).enumerate()
+    {
         let whole = found.get(0).expect("a match has a whole");
         if n != 0 && index as i64 + 1 != n {
             continue;

@@ -42,7 +42,8 @@ pub const SHARED: [&str; 8] =
 
 /// Whether a constant without type would be read as bytea where text is meant.
 fn reads_constant_as_bytes(entry: &Entry, kinds: &[Option<PgType>]) -> bool {
-    let first = shape(entry).is_some_and(|(parameters, _, _)| parameters.first() == Some(&Parameter::Of(PgType::Bytea)));
+    let first =
+        shape(entry).is_some_and(|(parameters, _, _)| parameters.first() == Some(&Parameter::Of(PgType::Bytea)));
     first && kinds.iter().all(|kind| *kind != Some(PgType::Bytea))
 }
 

@@ -14,9 +14,9 @@ pub(super) const ENTRIES: &[Entry] = &[
     strict("parse_ident", "text", "text[]", |row| parse_ident(row.text(0)).map(Value::Texts)),
     strict("chr", "int", "text", chr),
     strict("hw_like_escape", "text, text", "text", like_escape),
-    strict("regexp_count", "text, text", "int", |row| super::regexp::count(row)),
-    strict("regexp_count", "text, text, int", "int", |row| super::regexp::count(row)),
-    strict("regexp_count", "text, text, int, text", "int", |row| super::regexp::count(row)),
+    strict("regexp_count", "text, text", "int", super::regexp::count),
+    strict("regexp_count", "text, text, int", "int", super::regexp::count),
+    strict("regexp_count", "text, text, int, text", "int", super::regexp::count),
 ];
 
 fn invalid(message: impl Into<String>) -> SqlError {
@@ -25,14 +25,84 @@ fn invalid(message: impl Into<String>) -> SqlError {
 
 /// Words that PostgreSQL does not take as a name without quotes.
 const RESERVED: [&str; 78] = [
-    "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "both", "case", "cast", "check",
-    "collate", "column", "constraint", "create", "current_catalog", "current_date", "current_role", "current_time",
-    "current_timestamp", "current_user", "default", "deferrable", "desc", "distinct", "do", "else", "end", "except",
-    "false", "fetch", "for", "foreign", "from", "grant", "group", "having", "in", "initially", "intersect", "into",
-    "lateral", "leading", "limit", "localtime", "localtimestamp", "not", "null", "offset", "on", "only", "or", "order",
-    "placing", "primary", "references", "returning", "select", "session_user", "some", "symmetric", "system_user",
-    "table", "then", "to", "trailing", "true", "union", "unique", "user", "using", "variadic", "when", "where",
-    "window", "with",
+    "all",
+    "analyse",
+    "analyze",
+    "and",
+    "any",
+    "array",
+    "as",
+    "asc",
+    "asymmetric",
+    "both",
+    "case",
+    "cast",
+    "check",
+    "collate",
+    "column",
+    "constraint",
+    "create",
+    "current_catalog",
+    "current_date",
+    "current_role",
+    "current_time",
+    "current_timestamp",
+    "current_user",
+    "default",
+    "deferrable",
+    "desc",
+    "distinct",
+    "do",
+    "else",
+    "end",
+    "except",
+    "false",
+    "fetch",
+    "for",
+    "foreign",
+    "from",
+    "grant",
+    "group",
+    "having",
+    "in",
+    "initially",
+    "intersect",
+    "into",
+    "lateral",
+    "leading",
+    "limit",
+    "localtime",
+    "localtimestamp",
+    "not",
+    "null",
+    "offset",
+    "on",
+    "only",
+    "or",
+    "order",
+    "placing",
+    "primary",
+    "references",
+    "returning",
+    "select",
+    "session_user",
+    "some",
+    "symmetric",
+    "system_user",
+    "table",
+    "then",
+    "to",
+    "trailing",
+    "true",
+    "union",
+    "unique",
+    "user",
+    "using",
+    "variadic",
+    "when",
+    "where",
+    "window",
+    "with",
 ];
 
 /// A name as it must be written in SQL.
@@ -125,12 +195,12 @@ fn convert(kind: char, value: Option<String>) -> SqlResult<String> {
     match (kind, value) {
         ('s', value) => Ok(value.unwrap_or_default()),
         ('I', Some(name)) => Ok(quote_ident(&name)),
-        ('I', None) => {
-            Err(SqlError::new(SqlState(*b"22004"), "null values cannot be formatted as an SQL identifier"))
-        }
+        ('I', None) => Err(SqlError::new(SqlState(*b"22004"), "null values cannot be formatted as an SQL identifier")),
         ('L', value) => Ok(value.map_or("NULL".to_string(), |text| quote_literal(&text))),
-        (other, _) => Err(invalid(format!("unrecognized format() type specifier \"{other}\""))
-            .hint("For a single \"%\" use \"%%\".")),
+        (other, _) => {
+            Err(invalid(format!("unrecognized format() type specifier \"{other}\""))
+                .hint("For a single \"%\" use \"%%\"."))
+        }
     }
 }
 
@@ -176,8 +246,10 @@ fn number(rest: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<i64> {
 
 /// `\XXXX`, `\+XXXXXX`, `\uXXXX`, `\UXXXXXXXX` and `\\` as the characters that they stand for.
 fn unistr(text: &str) -> SqlResult<String> {
-    let bad = || SqlError::new(SqlState::SYNTAX_ERROR, "invalid Unicode escape")
-        .hint("Unicode escapes must be \\XXXX, \\+XXXXXX, \\uXXXX, or \\UXXXXXXXX.");
+    let bad = || {
+        SqlError::new(SqlState::SYNTAX_ERROR, "invalid Unicode escape")
+            .hint("Unicode escapes must be \\XXXX, \\+XXXXXX, \\uXXXX, or \\UXXXXXXXX.")
+    };
     let mut out = String::new();
     let mut rest = text;
     while let Some(at) = rest.find('\\') {

@@ -108,8 +108,7 @@ impl NumberFunction {
             (Rule::Sign, DataType::Float64) => Ok(map::<Float64Type>(array, |v| if v == 0.0 { v } else { v.signum() })),
             (Rule::Abs, _) => self.unscaled(array, i128::abs),
             (Rule::Sign, _) => {
-                let signs: PrimitiveArray<Decimal128Type> =
-                    array.as_primitive::<Decimal128Type>().unary(i128::signum);
+                let signs: PrimitiveArray<Decimal128Type> = array.as_primitive::<Decimal128Type>().unary(i128::signum);
                 Ok(Arc::new(signs.with_precision_and_scale(1, 0)?))
             }
         }

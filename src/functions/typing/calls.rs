@@ -5,8 +5,8 @@ use std::sync::{Arc, LazyLock};
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::DFSchema;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::{Expr, ScalarUDF};
 use datafusion::logical_expr::expr::{Cast, ScalarFunction};
+use datafusion::logical_expr::{Expr, ScalarUDF};
 use datafusion::scalar::ScalarValue;
 
 use super::casts::cast_to;
@@ -201,7 +201,8 @@ fn series(mut operands: Vec<Operand>) -> Result<Option<Expr>> {
     }
     for operand in &mut operands {
         if operand.kind == Some(PgType::Date) {
-            *operand = Operand { expr: cast_to(operand.clone(), &PgType::Timestamptz)?, kind: Some(PgType::Timestamptz) };
+            *operand =
+                Operand { expr: cast_to(operand.clone(), &PgType::Timestamptz)?, kind: Some(PgType::Timestamptz) };
         }
     }
     by_library("hw_time_series", &operands)
@@ -325,6 +326,14 @@ fn same_type(call: ScalarFunction, schema: &DFSchema) -> Result<Expr> {
     let ScalarFunction { func, args } = call;
     let operands = args.into_iter().map(|argument| Operand::new(argument, schema)).collect::<Result<Vec<_>>>()?;
     let kind = common_type(&operands);
+    let mut known = operands.iter().filter_map(|operand| operand.kind.as_ref());
+    if let (None, Some(first), "coalesce" | "greatest" | "least" | "make_array") = (&kind, known.next(), func.name())
+        && let Some(other) = known.find(|other| super::literals::wider(first, other).is_none())
+    {
+        let name = if func.name() == "make_array" { "ARRAY".to_string() } else { func.name().to_uppercase() };
+        let message = format!("{name} types {} and {} cannot be matched", without_length(first), without_length(other));
+        return Err(carry(SqlError::new(SqlState::DATATYPE_MISMATCH, message)));
+    }
     let cast = operands.into_iter().map(|operand| match &kind {
         Some(kind) => cast_to(operand, kind),
         None => Ok(settle(operand.expr)),

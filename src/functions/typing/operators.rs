@@ -233,7 +233,7 @@ pub(super) fn arithmetic(operation: Operation, left: Operand, right: Operand) ->
 }
 
 fn arithmetic_call(operation: Operation, left: Operand, right: Operand) -> Result<Option<Expr>> {
-    let (left, right) = with_types(operation, left, right);
+    let (left, right) = with_types(operation, left, right)?;
     let (Some(left_kind), Some(right_kind)) = (left.kind.clone(), right.kind.clone()) else {
         return Ok(None);
     };
@@ -257,26 +257,22 @@ fn arithmetic_call(operation: Operation, left: Operand, right: Operand) -> Resul
 }
 
 /// An operand without type takes the other's, or the one that makes sense beside it.
-fn with_types(operation: Operation, mut left: Operand, mut right: Operand) -> (Operand, Operand) {
+fn with_types(operation: Operation, mut left: Operand, mut right: Operand) -> Result<(Operand, Operand)> {
     let beside = |other: &PgType, on_the_right: bool| match (operation, other) {
         (Operation::Add, PgType::Date | PgType::Timestamp | PgType::Timestamptz | PgType::Time) => PgType::Interval,
         (Operation::Multiply | Operation::Divide, PgType::Interval) if on_the_right => PgType::Float8,
         (Operation::Subtract, PgType::Jsonb) => PgType::Text,
         _ => other.clone(),
     };
-    let settle_kind = |operand: &mut Operand, kind: PgType| {
-        if let Ok(expr) = cast_to(operand.clone(), &kind) {
-            *operand = Operand { expr, kind: Some(kind) };
-        } else {
-            operand.kind = Some(kind);
-        }
+    let typed = |operand: Operand, kind: PgType| -> Result<Operand> {
+        Ok(Operand { expr: cast_to(operand, &kind)?, kind: Some(kind) })
     };
     match (left.kind.clone(), right.kind.clone()) {
-        (Some(kind), None) => settle_kind(&mut right, beside(&kind, true)),
-        (None, Some(kind)) => settle_kind(&mut left, beside(&kind, false)),
+        (Some(kind), None) => right = typed(right, beside(&kind, true))?,
+        (None, Some(kind)) => left = typed(left, beside(&kind, false))?,
         _ => {}
     }
-    (left, right)
+    Ok((left, right))
 }
 
 /// The type in which two numbers meet; `None` if one is not a number.

@@ -107,9 +107,11 @@ impl ScalarUDFImpl for Pending {
             _ => Some(PgType::of(field)),
         };
         match &self.what {
-            What::Function("hw_argument", _) => args.arg_fields.first().cloned().ok_or_else(|| {
-                carry(SqlError::internal("an argument is checked by its type"))
-            }),
+            What::Function("hw_argument", _) => args
+                .arg_fields
+                .first()
+                .cloned()
+                .ok_or_else(|| carry(SqlError::internal("an argument is checked by its type"))),
             What::Function(_, kind) => Ok(field(kind)),
             What::Library(name) => {
                 let kinds: Vec<Option<PgType>> = args.arg_fields.iter().map(kind).collect();

@@ -8,7 +8,9 @@ use datafusion::datasource::cte_worktable::CteWorkTable;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::GroupingSet;
-use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, LogicalPlanBuilder, RecursiveQuery, TableScan, TableScanBuilder};
+use datafusion::logical_expr::{
+    Aggregate, Expr, LogicalPlan, LogicalPlanBuilder, RecursiveQuery, TableScan, TableScanBuilder,
+};
 
 use super::casts::cast_to;
 use super::literals::{Operand, wider};
@@ -76,8 +78,10 @@ fn as_first(second: LogicalPlan, first: &LogicalPlan, name: &str) -> Result<Logi
                 "recursive query \"{name}\" column {} has type {wanted} in non-recursive term but type {given} overall",
                 index + 1
             );
-            return Err(carry(SqlError::new(SqlState::DATATYPE_MISMATCH, message)
-                .hint("Cast the output of the non-recursive term to the correct type.")));
+            return Err(carry(
+                SqlError::new(SqlState::DATATYPE_MISMATCH, message)
+                    .hint("Cast the output of the non-recursive term to the correct type."),
+            ));
         }
         let metadata = Some(FieldMetadata::from(wanted.metadata()));
         expressions.push(cast_to(operand, &wanted)?.alias_with_metadata(field.name(), metadata));

@@ -84,7 +84,8 @@ impl SystemFunctions for System {
 
 /// The parameters of a function: `x integer, y text`.
 fn parameters(function: &Relation) -> String {
-    let written = function.columns.iter().map(|column| format!("{} {}", column.name, column.pg_type).trim().to_string());
+    let written =
+        function.columns.iter().map(|column| format!("{} {}", column.name, column.pg_type).trim().to_string());
     written.collect::<Vec<_>>().join(", ")
 }
 
