@@ -43,6 +43,9 @@ pub fn register_all(registry: &mut dyn FunctionRegistry) -> Result<()> {
         registry.register_udf(function)?;
     }
     registry.register_udf(super::clock::now_udf())?;
+    for function in super::marks::marks() {
+        registry.register_udf(function)?;
+    }
     for function in super::context::context_functions() {
         registry.register_udf(function)?;
     }

@@ -8,6 +8,7 @@ mod context;
 mod deparse;
 pub mod errors;
 mod library;
+mod marks;
 mod one_row;
 mod scalar;
 mod session;
@@ -23,6 +24,7 @@ pub use config::{
 pub use context::{StatementContext, depends_on_session, fix_context};
 pub use deparse::{Text, expression_text, physical_text, plain_words, sort_text};
 pub use errors::{arrow_sql_error, friendly_types, sql_error};
+pub use marks::WITH_TIES;
 pub use one_row::only_row;
 pub use scalar::{canonical_value, is_canonical};
 pub use system::{SystemFunctions, fix_system, system_functions};

@@ -30,6 +30,9 @@ impl Columns {
 impl Lowering<'_> {
     /// GROUP BY: by its own rule if every aggregate has one, else the touched groups anew.
     pub fn aggregate(&mut self, plan: &LogicalPlan, aggregate: &Aggregate) -> SqlResult<Stream> {
+        if let Some(stream) = self.distinct_on(aggregate)? {
+            return Ok(stream);
+        }
         let input = self.stream(&aggregate.input)?;
         let append_only = self.nodes[input.node].append_only;
         let grouping_sets = aggregate.group_expr.iter().any(|key| matches!(key, Expr::GroupingSet(_)));

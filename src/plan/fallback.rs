@@ -93,7 +93,7 @@ impl Lowering<'_> {
         Ok(sub_plan)
     }
 
-    fn clock(&mut self) -> usize {
+    pub fn clock(&mut self) -> usize {
         let known = self.nodes.iter().position(|node| matches!(node.kind, NodeKind::Clock));
         known.unwrap_or_else(|| {
             let schema = Arc::new(Schema::new(vec![PgType::Timestamptz.field("now", false)]));

@@ -54,10 +54,23 @@ impl Lowering<'_> {
         }
         let stream = match self.has_rule(plan) {
             true => self.stream_by_rule(plan),
-            false => self.recompute(plan),
+            false => self.stream_by_clock(plan),
         }?;
         self.done.insert(plan.clone(), stream.clone());
         Ok(stream)
+    }
+
+    /// Plans that read the clock or look at subqueries themselves: rules for time, else recompute.
+    fn stream_by_clock(&mut self, plan: &LogicalPlan) -> SqlResult<Stream> {
+        let stream = match plan {
+            LogicalPlan::Filter(filter) => self.temporal(filter)?,
+            LogicalPlan::Join(join) => match Self::timed_join(join)? {
+                Some(above) => Some(self.stream(&above)?),
+                None => None,
+            },
+            _ => None,
+        };
+        stream.map_or_else(|| self.recompute(plan), Ok)
     }
 
     fn stream_by_rule(&mut self, plan: &LogicalPlan) -> SqlResult<Stream> {
@@ -71,7 +84,7 @@ impl Lowering<'_> {
             LogicalPlan::Distinct(_) => self.recompute(plan),
             LogicalPlan::Join(join) => self.join(plan, join),
             LogicalPlan::Window(window) => self.window(plan, window),
-            LogicalPlan::Limit(_) => self.recompute_ordered(plan),
+            LogicalPlan::Limit(limit) => self.limit(plan, limit),
             // A relation has no order, and a sort that cuts is below a Limit.
             LogicalPlan::Sort(sort) if sort.fetch.is_none() => self.stream(&sort.input),
             LogicalPlan::Sort(_) => self.recompute_ordered(plan),
@@ -99,7 +112,10 @@ impl Lowering<'_> {
     }
 
     fn filter(&mut self, filter: &Filter) -> SqlResult<Stream> {
-        let input = self.stream(&filter.input)?;
+        let input = match self.bounded_ranking(filter)? {
+            Some(ranked) => ranked,
+            None => self.stream(&filter.input)?,
+        };
         let (input, predicate) = self.over(input, std::slice::from_ref(&filter.predicate), filter.input.schema())?;
         Ok(predicate.iter().fold(input, Stream::filter))
     }
@@ -306,11 +322,11 @@ pub(super) struct Recipe {
 }
 
 /// Whether an expression is a call of `now()` or one of its like.
-fn reads_clock_itself(expression: &Expr) -> bool {
+pub(super) fn reads_clock_itself(expression: &Expr) -> bool {
     matches!(expression, Expr::ScalarFunction(call) if call.func.signature().volatility == Volatility::Stable)
 }
 
-fn is_subquery(expression: &Expr) -> bool {
+pub(super) fn is_subquery(expression: &Expr) -> bool {
     matches!(
         expression,
         Expr::ScalarSubquery(_)

@@ -14,7 +14,9 @@ mod rewrite;
 mod stream;
 mod subquery;
 mod table;
+mod temporal;
 mod ties;
+mod top_k;
 mod unnest;
 mod words;
 

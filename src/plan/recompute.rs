@@ -10,14 +10,14 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::TableReference;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
-use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
+use datafusion::logical_expr::{Expr, FetchType, LogicalPlan, SkipType, Sort, TableType};
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
@@ -52,10 +52,35 @@ pub fn run(plan: &LogicalPlan, data: &dyn Data, context: &RunContext) -> SqlResu
     let run = || {
         let state = state_for(context)?;
         let plan = functions::fix_context(with_tables(plan.clone(), &|table| data.table(table))?, &context.statement)?;
-        let physical = create_physical(&state, normalize_in(&state, plan)?)?;
+        let physical = create_physical(&state, cut_sorts(normalize_in(&state, plan)?)?)?;
         execute_stream(physical, task_context(&state))
     };
     run().map_err(|error| sql_error(&error))
+}
+
+/// Tells every sort below a limit how many rows are wanted: DataFusion drops a sort whose order nothing asks for, and
+/// with a count it is no mere order.
+fn cut_sorts(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let cut = plan.transform_up_with_subqueries(|node| {
+        let LogicalPlan::Limit(mut limit) = node else { return Ok(Transformed::no(node)) };
+        if let (SkipType::Literal(skip), FetchType::Literal(Some(fetch))) =
+            (limit.get_skip_type()?, limit.get_fetch_type()?)
+        {
+            limit.input = Arc::new(cut_sort_below(Arc::unwrap_or_clone(limit.input), skip.saturating_add(fetch))?);
+        }
+        Ok(Transformed::yes(LogicalPlan::Limit(limit)))
+    })?;
+    Ok(cut.data)
+}
+
+fn cut_sort_below(plan: LogicalPlan, rows: usize) -> Result<LogicalPlan> {
+    match plan {
+        LogicalPlan::Sort(sort) => Ok(LogicalPlan::Sort(Sort { fetch: Some(rows), ..sort })),
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => {
+            Ok(plan.map_children(|child| cut_sort_below(child, rows).map(Transformed::yes))?.data)
+        }
+        other => Ok(other),
+    }
 }
 
 /// The state for a run. Making one costs more than a point read, so the last one is kept for runs like it.

@@ -41,6 +41,7 @@ mod types;
 mod value_tests;
 mod volatile;
 mod windows;
+mod with_ties;
 
 pub use bind::{BindContext, Nowhere, Outside, bind};
 pub use params::{parameter_types, substitute};

@@ -18,6 +18,7 @@ use super::place::Places;
 use super::resolve::{EXCEPT_ALL, INTERSECT_ALL, Purpose, Resolver};
 use super::source::Provider;
 use super::statement::{OutputColumn, Query};
+use super::with_ties::plan_with_ties;
 use crate::catalog::{Catalog, Relation};
 use crate::error::{SqlError, SqlResult};
 use crate::functions;
@@ -60,7 +61,7 @@ pub(super) fn plan_query(
             planned => break planned,
         }
     };
-    let typed = planned.and_then(|plan| functions::give_types(as_multisets(plan)?));
+    let typed = planned.and_then(|plan| functions::give_types(plan_with_ties(as_multisets(plan)?)?));
     typed.map_err(|error| planning_error(&error, places))
 }
 

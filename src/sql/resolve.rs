@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::{
-    DataType, Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
+    DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
     GroupByExpr, Ident, LimitClause, ObjectName, ObjectNamePart, Query, Select, SelectFlavor, SelectItem, SetExpr,
     SetOperator, SetQuantifier, Spanned, TableAlias, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut,
     WildcardAdditionalOptions,
@@ -20,7 +20,7 @@ use super::system::system_relation;
 use super::windows::{Input, window_call};
 use crate::catalog::{DATABASE, Relation, nearest};
 use crate::error::{SqlError, SqlResult, SqlState};
-use crate::functions::{function_names, is_function};
+use crate::functions::{WITH_TIES, function_names, is_function};
 use crate::zset::RelationId;
 
 /// Names of derived tables by which the binder finds the multiset operations that DataFusion plans as if for sets.
@@ -364,12 +364,12 @@ pub(super) fn plain_alias(name: &str) -> TableAlias {
     TableAlias { explicit: true, name, columns: Vec::new(), at: None }
 }
 
-/// `FETCH FIRST n ROWS ONLY` is `LIMIT n`.
+/// `FETCH FIRST n ROWS ONLY` is `LIMIT n`; WITH TIES marks the count.
 fn fetch_as_limit(query: &mut Query) {
-    let plain = |fetch: &Fetch| !fetch.with_ties && !fetch.percent;
-    let Some(fetch) = query.fetch.take_if(|fetch| plain(fetch)) else { return };
+    let Some(fetch) = query.fetch.take_if(|fetch| !fetch.percent) else { return };
     let one = || Expr::Value(Value::Number("1".to_string(), false).into());
-    let quantity = Some(fetch.quantity.unwrap_or_else(one));
+    let quantity = fetch.quantity.unwrap_or_else(one);
+    let quantity = Some(if fetch.with_ties { call(WITH_TIES, vec![quantity]) } else { quantity });
     match &mut query.limit_clause {
         Some(LimitClause::LimitOffset { limit, .. }) => *limit = quantity,
         other => *other = Some(LimitClause::LimitOffset { limit: quantity, offset: None, limit_by: Vec::new() }),

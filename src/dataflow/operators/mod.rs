@@ -11,6 +11,8 @@
 //! | [`Unnest`] | `new(Vec<(input column, is it a list)>, schema)` | local |
 //! | [`Aggregate`] | `new(key, Vec<AggregateCall>, &input schema, schema)`; calls from `functions::aggregate::find` | `ByKey(key)` |
 //! | [`Distinct`] | `new(schema)` | `ByKey` of all columns |
+//! | [`TopK`] | `new(partition, order, Ranking, append_only, &input schema, schema)` | `ByKey(partition)` |
+//! | [`Temporal`] | `new(Turn, time column, after, schema, clock schema)`; rows and the clock | `ByKey` of no columns |
 //! | [`Join`] | `new(JoinOn, &left schema, &right schema, schema)` | `ByKey(on.left)`, `ByKey(on.right)` |
 //! | [`OuterJoin`] | `new(OuterKind, JoinOn, &left schema, &right schema, schema)` | the same |
 //! | [`SemiJoin`] | `new(SemiKind, JoinOn, &left schema, &right schema, schema)` | the same; null-aware: `ByKey` of no columns |
@@ -28,6 +30,8 @@ mod matching;
 mod outer_join;
 mod recompute;
 mod semi_join;
+mod temporal;
+mod top_k;
 mod union;
 mod unnest;
 
@@ -44,6 +48,8 @@ pub use matching::JoinOn;
 pub use outer_join::{OuterJoin, OuterKind};
 pub use recompute::{Compute, Recompute};
 pub use semi_join::{SemiJoin, SemiKind};
+pub use temporal::{Temporal, Turn};
+pub use top_k::{Numbering, Ranking, TopK};
 pub use union::Union;
 pub use unnest::Unnest;
 

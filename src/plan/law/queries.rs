@@ -18,6 +18,13 @@ fn common_shapes_are_not_recomputed() {
         "SELECT a, EXISTS (SELECT 1 FROM u WHERE u.a = t.a) AS e FROM t",
         "SELECT a FROM t WHERE b > (SELECT avg(c) FROM u WHERE u.a = t.a)",
         "SELECT a FROM t INTERSECT SELECT a FROM u",
+        "SELECT DISTINCT ON (a) a, b FROM t ORDER BY a, b",
+        "SELECT a, b FROM (SELECT a, b, row_number() OVER (PARTITION BY a ORDER BY b) AS r FROM t) AS q WHERE r <= 3",
+        "SELECT a, r FROM (SELECT a, rank() OVER (ORDER BY b DESC) AS r FROM t) AS q WHERE r < 3 AND a > 0",
+        "SELECT a, b + 1 AS c FROM t ORDER BY s LIMIT 3 OFFSET 1",
+        "SELECT a FROM t LIMIT 2",
+        "SELECT a FROM t WHERE ts > now() - INTERVAL '1 day' AND a > 0",
+        "SELECT t.a, u.c FROM t JOIN u ON t.a = u.a AND t.ts - INTERVAL '1 day' <= now()",
     ];
     let linear = [
         "SELECT a, unnest(make_array(a, b)) AS y FROM t",
@@ -30,7 +37,6 @@ fn common_shapes_are_not_recomputed() {
         "SELECT a, b, rank() OVER (PARTITION BY a ORDER BY b) AS r FROM t",
         "SELECT a, b, sum(b) OVER (PARTITION BY a + 1 ORDER BY b) AS r FROM t",
         "SELECT a, string_agg(s, ',') AS l FROM t GROUP BY a",
-        "SELECT DISTINCT ON (a) a, b FROM t ORDER BY a, b",
     ];
     by_key.iter().for_each(|sql| assert_eq!(class(sql), crate::dataflow::Class::KeyedRecompute, "{sql}"));
 }
@@ -157,6 +163,14 @@ fn plan_law_of_joins() {
 #[test]
 fn plan_law_of_windows_and_limits() {
     check_all(&[
+        "SELECT a, b, r FROM (SELECT a, b, row_number() OVER (PARTITION BY a ORDER BY b) AS r FROM t) AS q WHERE r <= 2",
+        "SELECT a, b, r FROM (SELECT a, b, s, row_number() OVER (PARTITION BY a + 1 ORDER BY b DESC, length(s)) AS r FROM t) AS q WHERE r BETWEEN 2 AND 3 AND b > 0",
+        "SELECT a, r FROM (SELECT a, rank() OVER (ORDER BY x DESC) AS r FROM t) AS q WHERE r < 3 AND a > 0",
+        "SELECT a, r, d FROM (SELECT a, rank() OVER (PARTITION BY s ORDER BY a) AS r, dense_rank() OVER (PARTITION BY s ORDER BY a) AS d FROM t) AS q WHERE 2 >= d",
+        "SELECT id, r FROM (SELECT *, row_number() OVER (PARTITION BY a ORDER BY v DESC, id) AS r FROM e) AS q WHERE r = 1",
+        "SELECT a, b + 1 AS c FROM t ORDER BY s, a LIMIT 3 OFFSET 1",
+        "SELECT id + 1 AS i FROM e ORDER BY v DESC LIMIT 2",
+        "SELECT q.s, count(*) AS n FROM (SELECT s FROM t ORDER BY b, ts LIMIT 4) AS q GROUP BY q.s",
         "SELECT a, b, row_number() OVER (PARTITION BY a ORDER BY b) AS rn FROM t",
         "SELECT a, b, rank() OVER (PARTITION BY a ORDER BY b) AS r, dense_rank() OVER (PARTITION BY a ORDER BY b) AS d, \
          row_number() OVER (PARTITION BY a ORDER BY b) AS rn FROM t",
@@ -204,6 +218,10 @@ fn plan_law_of_recursion_time_and_the_rest() {
         "SELECT CAST(s AS INTEGER) AS i FROM t WHERE s <> ''",
         "SELECT a FROM t WHERE a > 0 LIMIT 0",
         "SELECT a FROM t WHERE ts < now() - INTERVAL '1 day'",
+        "SELECT a FROM t WHERE ts < now() + INTERVAL '77 days 11 hours 46 minutes 44 seconds'",
+        "SELECT a FROM t WHERE ts > now() + INTERVAL '77 days 11 hours 46 minutes 44 seconds' AND a > 0",
+        "SELECT s, count(*) AS n FROM t WHERE ts BETWEEN now() + INTERVAL '77 days 11 hours 46 minutes 43 seconds' AND now() + INTERVAL '77 days 11 hours 47 minutes 42 seconds' GROUP BY s",
+        "SELECT t.a, u.c FROM t JOIN u ON t.a = u.a AND t.ts - INTERVAL '77 days 11 hours 46 minutes 44 seconds' <= now()",
         "SELECT count(*) AS n FROM t WHERE ts > now() - INTERVAL '1 day'",
     ]);
 }
