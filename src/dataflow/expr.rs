@@ -1,15 +1,17 @@
 //! The only door to DataFusion's physical expressions; a row on which one fails becomes an error row.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{CastOptions, cast_with_options, prep_null_mask_filter, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::display::FormatOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::CastExpr;
+use datafusion::physical_expr::expressions::{CastExpr, Column};
+use datafusion::physical_expr::utils::collect_columns;
 
 use crate::functions::errors::sql_error;
 use crate::functions::evaluate_rows;
@@ -40,6 +42,26 @@ impl Scalars {
 
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    /// The columns that the expressions read, rising, and the same expressions over batches of these columns alone.
+    pub fn narrowed(&self) -> (Vec<usize>, Self) {
+        let read = self.expressions.iter().flat_map(collect_columns).map(|column| column.index());
+        let read: Vec<usize> = read.collect::<BTreeSet<usize>>().into_iter().collect();
+        let narrow = |expression: &Arc<dyn PhysicalExpr>| {
+            let moved = expression.clone().transform(|part| {
+                Ok(match part.downcast_ref::<Column>() {
+                    Some(column) => {
+                        let place = read.binary_search(&column.index()).expect("every column read was collected");
+                        Transformed::yes(Arc::new(Column::new(column.name(), place)) as Arc<dyn PhysicalExpr>)
+                    }
+                    None => Transformed::no(part),
+                })
+            });
+            moved.expect("moving columns does not fail").data
+        };
+        let expressions = self.expressions.iter().map(narrow).collect();
+        (read, Self { expressions, schema: self.schema.clone() })
     }
 
     /// Evaluates all expressions on all rows.
@@ -157,11 +179,16 @@ impl Predicate {
 
     /// The rows for which the predicate is true; those on which it fails as error rows.
     pub fn keep(&self, rows: &Rows) -> Delta {
+        self.keep_of(rows, rows)
+    }
+
+    /// The same, of other columns of these rows.
+    pub fn keep_of(&self, rows: &Rows, columns: &Rows) -> Delta {
         let (verdict, failed) = self.verdict(rows.batch());
         let errs = error_rows(rows, failed);
         let oks = match verdict.true_count() == rows.len() {
-            true => rows.clone(),
-            false => rows.filter(&verdict),
+            true => columns.clone(),
+            false => columns.filter(&verdict),
         };
         Delta::new(oks, errs)
     }

@@ -119,6 +119,11 @@ impl Rows {
         };
         Self { batch: self.batch.clone(), weights: Some(weights), consolidated: self.consolidated }
     }
+    /// Some columns of the same rows; the weights stay, the flag does not.
+    #[must_use]
+    pub fn project(&self, columns: &[usize]) -> Self {
+        self.with_batch(self.batch.project(columns).expect("the columns are there"))
+    }
     /// Other columns for the same rows; the weights stay, the flag does not.
     #[must_use]
     pub fn with_batch(&self, batch: RecordBatch) -> Self {

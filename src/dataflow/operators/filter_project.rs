@@ -15,11 +15,19 @@ use crate::zset::{Delta, Moment};
 pub struct FilterProject {
     predicate: Option<Predicate>,
     columns: Option<Scalars>,
+    /// With both: the columns of the input that `columns` is over, for only these are filtered.
+    read: Option<Vec<usize>>,
 }
 
 impl FilterProject {
     pub fn new(predicate: Option<Predicate>, columns: Option<Scalars>) -> Self {
-        Self { predicate, columns }
+        match (predicate, columns) {
+            (Some(predicate), Some(columns)) => {
+                let (read, columns) = columns.narrowed();
+                Self { predicate: Some(predicate), columns: Some(columns), read: Some(read) }
+            }
+            (predicate, columns) => Self { predicate, columns, read: None },
+        }
     }
 
     pub fn filter(predicate: Predicate) -> Self {
@@ -37,7 +45,8 @@ impl Operator for FilterProject {
         let mut errs = input.errs.clone();
         let mut oks = input.oks.clone();
         if let Some(predicate) = &self.predicate {
-            let kept = predicate.keep(&oks);
+            let kept =
+                predicate.keep_of(&oks, &self.read.as_ref().map_or_else(|| oks.clone(), |read| oks.project(read)));
             errs.add_all(&kept.errs);
             oks = kept.oks;
         }
@@ -91,6 +100,12 @@ mod tests {
     #[test]
     fn columns_are_computed_only_for_rows_that_are_kept() {
         check(Some("x <> 0"), &["6 / x", "s"], "y BIGINT, s TEXT", "+1 | 0 | a\n+1 | 2 | b", expect!["+1 | 3 | b"]);
+    }
+
+    #[test]
+    fn the_predicate_may_read_columns_that_go() {
+        check(Some("x > 1"), &["s || '!'"], "s TEXT", "+1 | 1 | a\n-2 | 2 | b", expect!["-2 | b!"]);
+        check(Some("x > 1"), &["7"], "y BIGINT", "+1 | 1 | a\n-2 | 2 | b", expect!["-2 | 7"]);
     }
 
     #[test]
