@@ -5,7 +5,8 @@
 //! that its peak memory (the input's included) is its own. What comes out is counted and dropped, as by a sink;
 //! `--keep` keeps it as a materialized view does. Then a second pass compares the result with DataFusion's, computed
 //! once over the same events (`--check no` leaves that out).
-//! The queries are the files of `benches/nexmark`; `--query` is all of them unless given.
+//! The queries are the files of `benches/nexmark`; `--query` is all of them unless given. `--export DIR` only writes the
+//! events as Parquet files, for other systems.
 
 mod common;
 
@@ -42,9 +43,21 @@ fn main() {
         check: option::<String>("--check").is_none_or(|check| check != "no"),
     };
     assert!(settings.batch.is_multiple_of(ROUND), "a batch holds whole rounds of {ROUND} events");
-    match option::<String>("--one") {
-        Some(query) => println!("{}", one(&query, &settings)),
-        None => all(&settings),
+    match (option::<String>("--one"), option::<PathBuf>("--export")) {
+        (Some(query), _) => println!("{}", one(&query, &settings)),
+        (None, Some(folder)) => export(&folder, &settings),
+        (None, None) => all(&settings),
+    }
+}
+
+fn export(folder: &Path, settings: &Settings) {
+    let input = Input::new(settings);
+    for (index, (_, table, _)) in KINDS.iter().enumerate() {
+        let file = std::fs::File::create(folder.join(format!("{table}.parquet"))).expect("a file");
+        let schema = input.0[0][index].schema();
+        let mut writer = parquet::arrow::ArrowWriter::try_new(file, schema, None).expect("a writer");
+        input.0.iter().for_each(|step| writer.write(&step[index]).expect("the batch is written"));
+        writer.close().expect("the file is written");
     }
 }
 

@@ -1,0 +1,157 @@
+"""Headwater beside DuckDB, DataFusion and PostgreSQL on the Nexmark queries; see scripts/compare."""
+
+import argparse
+import datetime
+import json
+import math
+import multiprocessing
+import os
+import pathlib
+import resource
+import subprocess
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+QUERIES = ROOT / "benches" / "nexmark"
+TABLES = ["person", "auction", "bid"]
+
+
+def bench(*arguments):
+    subprocess.run(["cargo", "bench", "-q", "--bench", "nexmark", "--", *arguments], cwd=ROOT, check=True,
+                   stdout=subprocess.DEVNULL)
+
+
+def headwater(folder, query, options):
+    file = folder / "result.json"
+    bench("--events", str(options.events), "--batch", str(options.batch), "--query", query, "--check", "no",
+          "--json", str(file))
+    return json.loads(file.read_text())[0].get("cpu_s")
+
+
+def cpu():
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def duckdb_once(folder, text, answer):
+    import duckdb
+    connection = duckdb.connect(config={"threads": 1})
+    for table in TABLES:
+        connection.execute(f"CREATE TABLE {table} AS SELECT * FROM read_parquet('{folder}/{table}.parquet')")
+    text = text.replace("to_char(date_time, 'YYYY-MM-DD')", "strftime(date_time, '%Y-%m-%d')")
+    text = text.replace("to_char(date_time, 'HH24:MI')", "strftime(date_time, '%H:%M')")
+    begun = cpu()
+    connection.execute(f"CREATE TABLE result AS {text}")
+    answer.put(cpu() - begun)
+
+
+def datafusion_once(folder, text, answer):
+    import datafusion
+    import pyarrow.parquet
+    context = datafusion.SessionContext(datafusion.SessionConfig().with_target_partitions(1))
+    for table in TABLES:
+        batches = pyarrow.parquet.read_table(f"{folder}/{table}.parquet").to_batches()
+        context.register_record_batches(table, [batches])
+    text = text.replace("'YYYY-MM-DD'", "'%Y-%m-%d'").replace("'HH24:MI'", "'%H:%M'")
+    begun = cpu()
+    context.sql(text).collect()
+    answer.put(cpu() - begun)
+
+
+def apart(work, folder, text):
+    """CPU seconds of `work` in a process of its own; None if it cannot do the query."""
+    answer = multiprocessing.Queue()
+    process = multiprocessing.Process(target=work, args=(folder, text, answer))
+    process.start()
+    process.join()
+    return answer.get() if process.exitcode == 0 else None
+
+
+class Postgres:
+    """A PostgreSQL of our own with the events loaded into unlogged tables."""
+
+    def __init__(self, folder):
+        import psycopg
+        import pyarrow.csv
+        import pyarrow.parquet
+        binaries = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))[-1]
+        self.data = tempfile.mkdtemp(prefix="headwater-compare-")
+        user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.getuid() == 0 else []
+        if user:
+            subprocess.run(["chown", "postgres", self.data], check=True)
+        self.control = [*user, str(binaries / "pg_ctl"), "-D", self.data, "-w"]
+        quiet = {"stdout": subprocess.DEVNULL, "cwd": "/", "check": True}
+        subprocess.run([*user, str(binaries / "initdb"), "-D", self.data, "-U", "postgres", "-A", "trust", "-N",
+                        "--locale=C.UTF-8"], **quiet)
+        settings = f"-p 54329 -h '' -k {self.data} -F -c shared_buffers=2GB -c work_mem=512MB -c jit=off " \
+                   "-c max_parallel_workers_per_gather=0 -c max_wal_size=8GB"
+        subprocess.run([*self.control, "-o", settings, "-l", f"{self.data}/log", "start"], **quiet)
+        self.connection = psycopg.connect(host=self.data, port=54329, user="postgres", autocommit=True)
+        for table in TABLES:
+            rows = pyarrow.parquet.read_table(f"{folder}/{table}.parquet")
+            kinds = {"int64": "bigint", "timestamp[us]": "timestamp"}
+            columns = ", ".join(f"{field.name} {kinds.get(str(field.type), 'text')}" for field in rows.schema)
+            self.connection.execute(f"CREATE UNLOGGED TABLE {table} ({columns})")
+            pyarrow.csv.write_csv(rows, f"{folder}/{table}.csv", pyarrow.csv.WriteOptions(include_header=False))
+            with open(f"{folder}/{table}.csv", "rb") as file, self.connection.cursor().copy(
+                    f"COPY {table} FROM STDIN (FORMAT csv)") as copy:
+                while piece := file.read(1 << 20):
+                    copy.write(piece)
+        self.connection.execute("ANALYZE")
+
+    def cpu(self):
+        fields = pathlib.Path(f"/proc/{self.connection.info.backend_pid}/stat").read_text().rsplit(") ")[-1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def once(self, text):
+        self.connection.execute(f"CREATE MATERIALIZED VIEW result AS {text} WITH NO DATA")
+        begun = self.cpu()
+        self.connection.execute("REFRESH MATERIALIZED VIEW result")
+        spent = self.cpu() - begun
+        self.connection.execute("DROP MATERIALIZED VIEW result")
+        return spent
+
+    def stop(self):
+        self.connection.close()
+        subprocess.run([*self.control, "-m", "immediate", "stop"], cwd="/", stdout=subprocess.DEVNULL)
+        subprocess.run(["rm", "-rf", self.data])
+
+
+def shown(value):
+    return "–" if value is None else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--events", type=int, default=2_000_000)
+    parser.add_argument("--batch", type=int, default=40_000)
+    parser.add_argument("--query")
+    parser.add_argument("--without", default="")
+    options = parser.parse_args()
+    names = sorted((file.stem for file in QUERIES.glob("*.sql")), key=lambda name: int(name[1:]))
+    names = options.query.split(",") if options.query else names
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        bench("--events", str(options.events), "--batch", str(options.batch), "--export", str(folder))
+        postgres = None if "postgres" in options.without else Postgres(folder)
+        print(f"{datetime.date.today()}: {options.events} events; Headwater in batches of {options.batch}, one worker; "
+              "the others once; CPU-seconds\n")
+        print("| query | Headwater | DuckDB once | DataFusion once | PostgreSQL once | Headwater / best once |")
+        print("|---|---|---|---|---|---|")
+        ratios = []
+        for name in names:
+            text = (QUERIES / f"{name}.sql").read_text()
+            own = headwater(folder, name, options)
+            others = [apart(duckdb_once, folder, text), apart(datafusion_once, folder, text)]
+            others.append(postgres.once(text) if postgres else None)
+            best = min((value for value in others if value is not None), default=None)
+            ratio = own / best if own and best else None
+            ratios += [ratio] if ratio else []
+            print("|", name, "|", " | ".join(shown(value) for value in [own, *others, ratio]), "|", flush=True)
+        if postgres:
+            postgres.stop()
+        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+        print(f"\nGeometric mean of the last column: {mean:.2f}.")
+
+
+main()
