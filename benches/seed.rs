@@ -35,13 +35,12 @@ fn measure(rows: usize, batch: usize, groups: usize, text: bool, workers: usize)
     let batches = input(rows, batch, groups, text);
     let (counted, _, tight) = timed(|| if text { sum_by_text(&batches) } else { sum_by_int(&batches) });
     let mut flow = Flow::start(&format!("CREATE TABLE t (k {}, v bigint)", key_type(text)), workers);
-    let (view, _) = flow.view("v", QUERY, true);
+    flow.view("v", QUERY, true);
     let table = flow.table("t");
     let (found, wall, cpu) = timed(|| {
         let mut found = 0;
         for batch in &batches {
             for change in flow.feed(vec![(table, Delta::inserts(batch.clone()))]) {
-                assert_eq!(change.relation, view, "a source reports nothing of its own");
                 found += change.delta.oks.weights_array().values().iter().sum::<i64>();
             }
         }

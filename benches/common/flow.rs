@@ -111,7 +111,7 @@ impl Flow {
         self.catalog.named("public", name).expect("the relation is defined").id
     }
 
-    /// One step, to its end on all workers.
+    /// One step, to its end on all workers: what it changed in views.
     pub fn feed(&mut self, deltas: Vec<(RelationId, Delta)>) -> Vec<RelationChange> {
         self.step += 1;
         let at = Moment { step: Step(self.step), now: 0 };
@@ -119,7 +119,10 @@ impl Flow {
         let mut all = Vec::new();
         for _ in 0..self.count {
             match self.reports.recv() {
-                Ok(Report::Step { changes, .. }) => all.extend(changes),
+                Ok(Report::Step { changes, .. }) => all.extend(changes.into_iter().filter(|change| {
+                    let relation = self.catalog.get(change.relation).expect("the relation is defined");
+                    relation.kind == RelationKind::MaterializedView
+                })),
                 Ok(Report::Died { reason, .. }) => panic!("a worker died: {reason}"),
                 _ => panic!("the workers finish the step"),
             }

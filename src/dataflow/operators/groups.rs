@@ -1,5 +1,7 @@
 //! Numbers for keys: which group each row belongs to. Operators keep a group's state in columns, by its number.
 
+mod packed;
+
 use std::borrow::Cow;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, Int64Array, PrimitiveArray, StringViewArray};
@@ -12,6 +14,7 @@ use hashbrown::HashTable;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
+use self::packed::Packed;
 use crate::state::touch;
 
 /// The keys that have a number now. Numbers are small and are used again after [`Groups::release`].
@@ -27,10 +30,19 @@ enum Keys {
     None,
     /// One column of integers of up to 64 bits, or dates and times.
     Ints(Ints),
+    /// Several such columns, or booleans, of at most 128 bits together.
+    Packed(Packed),
     /// One column of text or bytes.
     Bytes(Bytes),
     /// Anything else, in Arrow's row format.
     Rows(RowConverter, Bytes),
+}
+
+impl Keys {
+    fn rows(types: &[DataType]) -> Self {
+        let fields = types.iter().map(|data_type| SortField::new(data_type.clone())).collect();
+        Keys::Rows(RowConverter::new(fields).expect("every SQL type has a row format"), Bytes::default())
+    }
 }
 
 /// Hands out group numbers, freed ones first.
@@ -58,14 +70,13 @@ impl Groups {
             [] => Keys::None,
             [one] if is_int(one) => Keys::Ints(Ints::default()),
             [DataType::Utf8View | DataType::BinaryView] => Keys::Bytes(Bytes::default()),
-            several => {
-                let fields = several.iter().map(|data_type| SortField::new(data_type.clone())).collect();
-                Keys::Rows(RowConverter::new(fields).expect("every SQL type has a row format"), Bytes::default())
-            }
+            several => match Packed::new(several) {
+                Some(packed) => Keys::Packed(packed),
+                None => Keys::rows(several),
+            },
         };
         Self { keys, numbers: Numbers::default() }
     }
-
     /// All numbers are below this.
     pub(super) fn bound(&self) -> usize {
         match self.keys {
@@ -81,6 +92,7 @@ impl Groups {
         match &mut self.keys {
             Keys::None => vec![0; rows],
             Keys::Ints(ints) => ints.assign(&columns[0], numbers),
+            Keys::Packed(packed) => packed.assign(columns, rows, numbers),
             Keys::Bytes(bytes) => match columns[0].data_type() {
                 DataType::Utf8View => {
                     let column = columns[0].as_string_view();
@@ -106,6 +118,7 @@ impl Groups {
             match &mut self.keys {
                 Keys::None => continue,
                 Keys::Ints(ints) => ints.remove(*group),
+                Keys::Packed(packed) => packed.remove(*group),
                 Keys::Bytes(bytes) | Keys::Rows(_, bytes) => bytes.remove(*group),
             }
             self.numbers.free.push(*group);
@@ -120,6 +133,7 @@ impl Groups {
         match &self.keys {
             Keys::None => Vec::new(),
             Keys::Ints(ints) => vec![ints.column(groups, &types[0])],
+            Keys::Packed(packed) => packed.columns(groups, types),
             Keys::Bytes(bytes) => vec![bytes.column(groups, &types[0])],
             Keys::Rows(converter, bytes) => {
                 let parser = converter.parser();
@@ -134,6 +148,7 @@ impl Groups {
         match &self.keys {
             Keys::None => 0,
             Keys::Ints(ints) => ints.table.capacity() * 17 + ints.keys.capacity() * 8,
+            Keys::Packed(packed) => packed.bytes(),
             Keys::Bytes(bytes) | Keys::Rows(_, bytes) => {
                 bytes.table.capacity() * 17 + bytes.spans.capacity() * size_of::<Span>() + bytes.arena.capacity()
             }
@@ -212,24 +227,28 @@ impl Ints {
 
     fn column(&self, groups: &[u32], data_type: &DataType) -> ArrayRef {
         let key = |group: &u32| (self.null != Some(*group)).then(|| self.keys[*group as usize]);
-        let keys = groups.iter().map(key);
-        fn narrow<T: ArrowPrimitiveType>(
-            keys: impl Iterator<Item = Option<i64>>,
-            data_type: &DataType,
-            native: impl Fn(i64) -> T::Native,
-        ) -> ArrayRef {
-            let array: PrimitiveArray<T> = keys.map(|key| key.map(&native)).collect();
-            Arc::new(array.with_data_type(data_type.clone()))
-        }
-        match data_type {
-            DataType::Int16 => narrow::<Int16Type>(keys, data_type, |key| key as i16),
-            DataType::Int32 => narrow::<Int32Type>(keys, data_type, |key| key as i32),
-            DataType::UInt32 => narrow::<UInt32Type>(keys, data_type, |key| key as u32),
-            DataType::Date32 => narrow::<Date32Type>(keys, data_type, |key| key as i32),
-            DataType::Time64(_) => narrow::<Time64MicrosecondType>(keys, data_type, |key| key),
-            DataType::Timestamp(_, _) => narrow::<TimestampMicrosecondType>(keys, data_type, |key| key),
-            _ => Arc::new(Int64Array::from_iter(keys)),
-        }
+        int_column(groups.iter().map(key), data_type)
+    }
+}
+
+/// A column of one of the types for which `is_int` is true.
+fn int_column(values: impl Iterator<Item = Option<i64>>, data_type: &DataType) -> ArrayRef {
+    fn narrow<T: ArrowPrimitiveType>(
+        values: impl Iterator<Item = Option<i64>>,
+        data_type: &DataType,
+        native: impl Fn(i64) -> T::Native,
+    ) -> ArrayRef {
+        let array: PrimitiveArray<T> = values.map(|value| value.map(&native)).collect();
+        Arc::new(array.with_data_type(data_type.clone()))
+    }
+    match data_type {
+        DataType::Int16 => narrow::<Int16Type>(values, data_type, |value| value as i16),
+        DataType::Int32 => narrow::<Int32Type>(values, data_type, |value| value as i32),
+        DataType::UInt32 => narrow::<UInt32Type>(values, data_type, |value| value as u32),
+        DataType::Date32 => narrow::<Date32Type>(values, data_type, |value| value as i32),
+        DataType::Time64(_) => narrow::<Time64MicrosecondType>(values, data_type, |value| value),
+        DataType::Timestamp(_, _) => narrow::<TimestampMicrosecondType>(values, data_type, |value| value),
+        _ => Arc::new(Int64Array::from_iter(values)),
     }
 }
 
@@ -384,6 +403,9 @@ mod tests {
         check("k TIMESTAMPTZ", "+1 | 2024-02-29T12:00:00Z\n+1 | NULL", &[0, 1]);
         check("k TEXT", "+1 | a\n+1 | a text that is longer than twelve\n+1 | NULL\n+1 | \n+1 | a", &[0, 1, 2, 3, 0]);
         check("k TEXT, j INT", "+1 | a | 1\n+1 | a | NULL\n+1 | NULL | 1\n+1 | a | 1", &[0, 1, 2, 0]);
+        let pairs = "+1 | -7 | 1\n+1 | 1 | -7\n+1 | NULL | 0\n+1 | 0 | NULL\n+1 | 0 | 0\n+1 | -7 | 1";
+        check("k BIGINT, j BIGINT", pairs, &[0, 1, 2, 3, 4, 0]);
+        check("k INT, b BOOLEAN, s SMALLINT", "+1 | -1 | true | -2\n+1 | -1 | NULL | -2", &[0, 1]);
         check("k FLOAT", "+1 | 0.5\n+1 | NULL\n+1 | 0.5", &[0, 1, 0]);
     }
 

@@ -25,6 +25,9 @@ impl Accumulate for Count {
             .iter()
             .fold(None, |nulls, argument| NullBuffer::union(nulls.as_ref(), argument.logical_nulls().as_ref()));
         let counts = &mut self.counts;
+        if weights.is_none() && nulls.is_none() {
+            return groups.iter().for_each(|group| counts[*group as usize] += 1);
+        }
         each_value(groups.len(), nulls.as_ref(), weights, |row, weight| {
             let count = &mut counts[groups[row] as usize];
             *count = weights_add(*count, weight);

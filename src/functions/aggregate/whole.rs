@@ -11,8 +11,8 @@ use super::{Accumulate, Aggregation, Results, each_value};
 use crate::error::SqlState;
 use crate::zset::{DataError, NUMERIC_SCALE, Weight, weights_add};
 
-/// The most digits of a numeric.
-const DIGITS_MAX: u32 = 38;
+/// The least number that has more than a numeric's 38 digits.
+const TOO_LARGE: u128 = 10_u128.pow(38);
 
 pub(super) fn sum(argument: &DataType) -> Option<Aggregation> {
     match argument {
@@ -328,7 +328,7 @@ impl<S: Sums> Whole<S> {
             None => self.sums.small_total(group),
             Some(scale) => average(&self.sums, group, scale),
         };
-        result.filter(|digits| digits.unsigned_abs() < 10_u128.pow(DIGITS_MAX)).ok_or_else(overflow)
+        result.filter(|digits| digits.unsigned_abs() < TOO_LARGE).ok_or_else(overflow)
     }
 
     fn numerics(&self, groups: &[u32], average_of: Option<i8>, result: DataType) -> Results {
