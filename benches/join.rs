@@ -25,8 +25,9 @@ const MEASURED: usize = 2_000_000;
 const SMALL: &str = "k bigint, a bigint";
 const LARGE: &str = "k bigint, b bigint, c bigint";
 const JOIN: &str = "SELECT s.k, s.a, l.b, l.c FROM small AS s JOIN large AS l ON s.k = l.k";
-const STAR: &str = "SELECT f.v, d1.n, d2.n, d3.n, d4.n, d5.n FROM f JOIN d1 ON f.k1 = d1.k JOIN d2 ON f.k2 = d2.k \
-                    JOIN d3 ON f.k3 = d3.k JOIN d4 ON f.k4 = d4.k JOIN d5 ON f.k5 = d5.k";
+const STAR: &str = "SELECT f.v, d1.n AS n1, d2.n AS n2, d3.n AS n3, d4.n AS n4, d5.n AS n5 \
+                    FROM f JOIN d1 ON f.k1 = d1.k JOIN d2 ON f.k2 = d2.k JOIN d3 ON f.k3 = d3.k \
+                    JOIN d4 ON f.k4 = d4.k JOIN d5 ON f.k5 = d5.k";
 
 fn main() {
     let rows: usize = option("--rows").unwrap_or(5_000_000);
