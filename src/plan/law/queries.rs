@@ -237,21 +237,21 @@ fn explain_shows_what_is_kept() {
     check_explain(
         "SELECT a, sum(b * 2) AS s FROM t WHERE b > 0 GROUP BY a",
         expect_test::expect![[r#"
-            project a, sum(*(t.b,Int64(2))) [linear]
-              aggregate sum(multiply(t.b, Int64(2) FieldMetadata { inner: {"hw.type": "bigint"} })) by t.a [keyed; keeps one row of sums for each group; values for min, max and DISTINCT]
-                project a, multiply(b, 2) where b > 0 [linear] -> by t.a
+            project a, sum(t.b * 2) [linear]
+              aggregate sum(t.b * 2) by t.a [keyed; keeps one row of sums for each group; values for min, max and DISTINCT]
+                project a, b * 2 where b > 0 [linear] -> by t.a
                   t"#]],
     );
     check_explain(
         "SELECT e1.id, e2.v FROM e AS e1 JOIN e AS e2 ON e1.id = e2.a",
         expect_test::expect![[r#"
-        project id, v [linear, append-only]
-          join on e1.id = e2.a [keyed, append-only; keeps the rows of both inputs by key]
-            project id where id IS NOT NULL [linear, append-only] -> by id
-              e, append-only
-            project a, v, CAST(a AS Int64) where CAST(a AS Int64) IS NOT NULL [linear, append-only] -> by CAST(a AS Int64)
-              e, append-only
-        warning: join keeps the rows of both inputs by key, and an input only grows: its state grows for ever; bound it with a filter on time"#]],
+            project id, v [linear, append-only]
+              join on e1.id = e2.a::bigint [keyed, append-only; keeps the rows of both inputs by key]
+                project id where id IS NOT NULL [linear, append-only] -> by id
+                  e, append-only
+                project a, v, a::bigint where a::bigint IS NOT NULL [linear, append-only] -> by a::bigint
+                  e, append-only
+            warning: join keeps the rows of both inputs by key, and an input only grows: its state grows for ever; bound it with a filter on time"#]],
     );
 }
 
