@@ -42,6 +42,7 @@ pub fn register_all(registry: &mut dyn FunctionRegistry) -> Result<()> {
     for function in super::system_functions() {
         registry.register_udf(function)?;
     }
+    registry.register_udf(super::or_empty::or_empty())?;
     registry.register_udf(super::clock::now_udf())?;
     for function in super::marks::marks() {
         registry.register_udf(function)?;

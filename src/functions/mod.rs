@@ -10,6 +10,7 @@ pub mod errors;
 mod library;
 mod marks;
 mod one_row;
+mod or_empty;
 mod scalar;
 mod session;
 mod system;

@@ -8,6 +8,7 @@ mod casts;
 mod literals;
 mod operators;
 mod pending;
+mod plans;
 mod shape;
 
 use std::sync::Arc;
@@ -36,6 +37,7 @@ pub use operators::plain as without_length;
 use casts::{cast_to, explicit_cast};
 use literals::{Operand, common_type, settle};
 use operators::binary_expr;
+use plans::type_plan;
 
 /// The name of the field of casts that are meant, and not put in by DataFusion's planner.
 pub const WRITTEN_CAST: &str = "cast";
@@ -56,14 +58,7 @@ pub fn give_expression_types(expression: Expr, schema: &DFSchema) -> Result<Expr
     ExprSimplifier::new(context).coerce(expression, schema)
 }
 
-/// A plan's expressions typed from the bottom up.
-fn type_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let plan = shape::type_recursion(plan)?;
-    let typed =
-        plan.transform_up_with_subqueries(|node| shape::plain_grouping_sets(node)?.transform_data(type_node))?;
-    Ok(typed.data)
-}
-
+/// One node whose inputs and subqueries are typed.
 fn type_node(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     if let LogicalPlan::Values(values) = node {
         return type_values(values).map(Transformed::yes);

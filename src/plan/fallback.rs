@@ -61,8 +61,14 @@ impl Lowering<'_> {
             let compute: Arc<dyn Compute> = Arc::new(sub_plan.computation());
             Box::new(Recompute::new(compute, inputs.clone(), output.clone())) as Box<dyn crate::dataflow::Operator>
         });
-        let keeps = if part.inputs.is_empty() { "its rows" } else { "all rows of its inputs, and its rows" };
-        let recipe = Recipe { name: "recompute", class: Class::Recompute, detail, keeps };
+        // What reads nothing is computed once.
+        let recipe = match edges.is_empty() {
+            true => Recipe { name: "constant", class: Class::Linear, detail, keeps: "its rows" },
+            false => {
+                let keeps = "all rows of its inputs, and its rows";
+                Recipe { name: "recompute", class: Class::Recompute, detail, keeps }
+            }
+        };
         let node = self.operator(recipe, edges, held, false, make);
         self.parts.insert(node, part);
         Ok(Stream::of(node, schema))

@@ -1,6 +1,7 @@
 //! LogicalPlan → dataflow, and plans run once. Pure but for the inside of `recompute.rs`.
 
 mod aggregate;
+mod decorrelate;
 mod explain;
 mod fallback;
 mod guard;
@@ -9,6 +10,7 @@ mod keyed;
 mod keys;
 mod lower;
 mod not_in;
+mod null_safe;
 mod recompute;
 mod rewrite;
 mod stream;

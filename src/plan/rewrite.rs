@@ -14,7 +14,6 @@ use datafusion::execution::registry::FunctionRegistry;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::analyzer::{Analyzer, AnalyzerRule};
-use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
@@ -23,23 +22,22 @@ use datafusion::optimizer::eliminate_group_by_constant::EliminateGroupByConstant
 use datafusion::optimizer::eliminate_join::EliminateJoin;
 use datafusion::optimizer::eliminate_limit::EliminateLimit;
 use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
-use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion::optimizer::filter_null_join_keys::FilterNullJoinKeys;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::optimize_unions::OptimizeUnions;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
-use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
-use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_optimizer::projection_pushdown::ProjectionPushdown;
 
+use super::decorrelate::Decorrelate;
 use super::guard;
 use super::keys;
 use super::not_in::CorrelatedNotIn;
+use super::null_safe::{EqualKeys, NullSafeAsCondition, NullSafeAsKeys};
 use super::subquery::{OneRow, TruthValue};
 use super::ties;
 use crate::error::SqlResult;
@@ -99,15 +97,14 @@ pub(super) fn state() -> &'static SessionState {
         let options = state.config_mut().options_mut();
         options.execution.target_partitions = 1;
         options.optimizer.filter_null_join_keys = true;
-        // A scalar subquery that stays an expression could not be lowered.
-        options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
         state
     });
     &STATE
 }
 
 fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    let first: [Arc<dyn AnalyzerRule + Send + Sync>; 2] = [Arc::new(TruthValue), Arc::new(OneRow)];
+    let first: [Arc<dyn AnalyzerRule + Send + Sync>; 3] =
+        [Arc::new(TruthValue), Arc::new(OneRow), Arc::new(Decorrelate)];
     first.into_iter().chain(functions::analyzer_rules()).chain(Analyzer::new().rules).collect()
 }
 
@@ -123,19 +120,19 @@ fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync
 
 /// DataFusion's own list in its order without: `push_down_limit` (a limit below a union or join is wrong for deltas),
 /// `single_distinct_aggregation_to_group_by` (our aggregates know DISTINCT), `propagate_empty_relation` (of a union with
-/// one side left it keeps the name of the side that went), and those that only help execution by DataFusion.
+/// one side left it keeps the name of the side that went), those for subqueries, which [`Decorrelate`] does before, and
+/// those that only help execution by DataFusion. `extract_equijoin_predicate` would mix `=` with keys of which NULL
+/// equals NULL.
 fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     vec![
-        Arc::new(RewriteSetComparison::new()),
+        Arc::new(NullSafeAsCondition),
         Arc::new(OptimizeUnions::new()),
         Arc::new(SimplifyExpressions::new()),
         Arc::new(ReplaceDistinctWithAggregate::new()),
         Arc::new(EliminateJoin::new()),
         Arc::new(DecorrelatePredicateSubquery::new()),
         Arc::new(CorrelatedNotIn),
-        Arc::new(ScalarSubqueryToJoin::new()),
-        Arc::new(DecorrelateLateralJoin::new()),
-        Arc::new(ExtractEquijoinPredicate::new()),
+        Arc::new(EqualKeys),
         Arc::new(EliminateDuplicatedExpr::new()),
         Arc::new(EliminateFilter::new()),
         Arc::new(EliminateCrossJoin::new()),
@@ -145,5 +142,6 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(PushDownFilter::new()),
         Arc::new(EliminateGroupByConstant::new()),
         Arc::new(OptimizeProjections::new()),
+        Arc::new(NullSafeAsKeys),
     ]
 }

@@ -1,7 +1,7 @@
-//! Subqueries in expressions, in the forms that DataFusion can decorrelate. Done before its own checks.
+//! Subqueries in expressions, in the forms that [`super::decorrelate`] turns into joins.
 //!
-//! - EXISTS and IN that are no plain condition of a WHERE become scalar subqueries over counts, with SQL's three truth
-//!   values for IN.
+//! - Comparisons with ANY and ALL, and IN where its value is looked at, become conditions on EXISTS, with SQL's three
+//!   truth values.
 //! - A scalar subquery says that it has one row at most: DataFusion would join several without looking.
 
 use std::sync::Arc;
@@ -16,12 +16,14 @@ use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::{
     BinaryExpr, Expr, Filter, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, lit, not, when,
 };
-use datafusion::optimizer::AnalyzerRule;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
+use datafusion::optimizer::{AnalyzerRule, OptimizerContext, OptimizerRule};
 use datafusion::scalar::ScalarValue;
 
 use crate::functions::only_row;
 
-/// EXISTS and IN whose value is looked at, not only whether it is true.
+/// IN, ANY and ALL whose value is looked at, not only whether it is true.
 #[derive(Debug)]
 pub(super) struct TruthValue;
 
@@ -31,23 +33,32 @@ impl AnalyzerRule for TruthValue {
     }
 
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+        let plan = RewriteSetComparison::new().rewrite(plan, &OptimizerContext::new())?.data;
         let valued = plan.transform_up_with_subqueries(|plan| match plan {
             LogicalPlan::Filter(Filter { predicate, input, .. }) => {
                 let predicate = condition(predicate, input.schema(), true)?;
                 Ok(Transformed::yes(LogicalPlan::Filter(Filter::try_new(predicate, input)?)))
             }
-            LogicalPlan::Projection(projection) => {
-                let schema = projection.input.schema().clone();
-                let plan = LogicalPlan::Projection(projection);
-                plan.map_expressions(|expression| {
-                    let name = expression.qualified_name();
-                    Ok(keep_name(values(expression, &schema)?, name))
+            other => {
+                let schema = merge_schema(&other.inputs());
+                let named = makes_columns(&other);
+                other.map_expressions(|expression| {
+                    let name = named.then(|| expression.qualified_name());
+                    let valued = values(expression, &schema)?;
+                    Ok(match name {
+                        Some(name) => keep_name(valued, name),
+                        None => valued,
+                    })
                 })
             }
-            other => Ok(Transformed::no(other)),
         })?;
         Ok(valued.data)
     }
+}
+
+/// Whether the expressions of a plan give its columns their names.
+fn makes_columns(plan: &LogicalPlan) -> bool {
+    matches!(plan, LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_) | LogicalPlan::Window(_))
 }
 
 /// A condition of WHERE: DataFusion's semi, anti and mark joins answer EXISTS and IN where false and NULL are one.
@@ -65,19 +76,14 @@ fn condition(expression: Expr, schema: &DFSchema, top: bool) -> Result<Expr> {
             }
             other => Ok(values(not(other), schema)?.data),
         },
-        Expr::Exists(_) => Ok(expression),
         Expr::InSubquery(InSubquery { negated, .. }) if top || !negated => Ok(expression),
         other => Ok(values(other, schema)?.data),
     }
 }
 
-/// The expression with scalar subqueries in place of EXISTS and IN.
+/// The expression with EXISTS, which is never NULL, in place of IN.
 fn values(expression: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     expression.transform_up(|part| match part {
-        Expr::Exists(Exists { subquery, negated }) => {
-            let there = any_row(subquery)?;
-            Ok(Transformed::yes(if negated { not(there) } else { there }))
-        }
         Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
             let found = found_in(*expr, subquery, schema)?;
             Ok(Transformed::yes(if negated { not(found) } else { found }))
@@ -86,13 +92,8 @@ fn values(expression: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     })
 }
 
-/// `(SELECT count(*) > 0 FROM subquery)`
-fn any_row(subquery: Subquery) -> Result<Expr> {
-    let counted = LogicalPlanBuilder::from(subquery.subquery.as_ref().clone())
-        .aggregate(Vec::<Expr>::new(), vec![count(lit(1i64)).alias("rows")])?;
-    let there = Expr::Column(Column::from_name("rows")).gt(lit(0i64)).alias("exists");
-    let plan = counted.project(vec![there])?.build()?;
-    Ok(Expr::ScalarSubquery(Subquery { subquery: Arc::new(plan), ..subquery }))
+fn any_row(subquery: Subquery) -> Expr {
+    Expr::Exists(Exists { subquery, negated: false })
 }
 
 /// True if a row is equal, else NULL if one might be, else false.
@@ -100,9 +101,9 @@ fn found_in(value: Expr, subquery: Subquery, schema: &DFSchema) -> Result<Expr> 
     let (relation, field) = subquery.subquery.schema().qualified_field(0);
     let column = Expr::Column(Column::new(relation.cloned(), field.name()));
     let outer = as_outer(value.clone(), schema)?;
-    let equal = any_row(filtered(&subquery, column.clone().eq(outer.clone()), &outer)?)?;
-    let unknown = any_row(filtered(&subquery, column.is_null(), &lit(true))?)?;
-    let nothing = value.is_null().and(any_row(subquery)?);
+    let equal = any_row(filtered(&subquery, column.clone().eq(outer.clone()), &outer)?);
+    let unknown = any_row(filtered(&subquery, column.is_null(), &lit(true))?);
+    let nothing = value.is_null().and(any_row(subquery));
     when(equal, lit(true)).when(nothing.or(unknown), lit(ScalarValue::Boolean(None))).otherwise(lit(false))
 }
 
@@ -142,7 +143,7 @@ impl AnalyzerRule for OneRow {
 
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
         let guarded = plan.transform_up_with_subqueries(|plan| {
-            let named = matches!(plan, LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_) | LogicalPlan::Window(_));
+            let named = makes_columns(&plan);
             plan.map_expressions(|expression| {
                 let name = expression.qualified_name();
                 let guarded = expression.transform_up(|part| match part {

@@ -311,7 +311,7 @@ fn array_subquery(expr: &mut Expr) -> Option<Box<Query>> {
     }
 }
 
-/// `ARRAY(SELECT x FROM t ORDER BY y)` → `coalesce((SELECT array_agg(x ORDER BY y) FROM t), empty)`.
+/// `ARRAY(SELECT x FROM t ORDER BY y)` → `hw_or_empty((SELECT array_agg(x ORDER BY y) FROM t))`.
 fn collect_array(mut subquery: Query) -> Expr {
     if let SetExpr::Select(select) = subquery.body.as_ref()
         && reads_nothing(&select.from)
@@ -331,7 +331,7 @@ fn collect_array(mut subquery: Query) -> Expr {
             outer
         }
     };
-    Expr::Subquery(collected)
+    super::resolve::call("hw_or_empty", vec![Expr::Subquery(collected)])
 }
 
 /// Turns the select list into the aggregate, if the query is simple enough for that.

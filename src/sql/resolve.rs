@@ -200,6 +200,9 @@ impl<'a> Resolver<'a> {
                 *expression = super::function::inline(function, found).map_err(|error| self.place(span, error))?;
             }
             _ if self.purpose == Purpose::Text => {}
+            Expr::InSubquery { expr, .. } if matches!(expr.as_ref(), Expr::Tuple(_)) => {
+                super::rows_in::value(expression);
+            }
             Expr::Function(_) => {
                 if let Some(rewritten) = set_returning(expression).or_else(|| super::spelling::function(expression)) {
                     *expression = rewritten;
@@ -293,6 +296,8 @@ impl VisitorMut for Resolver<'_> {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<SqlError> {
         if let Purpose::Plan { stars } = self.purpose {
+            super::rows_in::conditions(select);
+            super::named_windows::write_out(select);
             name_columns(select, stars);
         }
         ControlFlow::Continue(())

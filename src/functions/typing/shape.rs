@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::common::metadata::FieldMetadata;
-use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::common::tree_node::Transformed;
 use datafusion::datasource::cte_worktable::CteWorkTable;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
@@ -20,18 +20,7 @@ use crate::functions::scalar::carry;
 use crate::zset::PgType;
 
 /// `WITH RECURSIVE`: the first term has its types before the second is typed, which reads what the first gives.
-pub(super) fn type_recursion(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let typed = plan.transform_down_with_subqueries(|node| match node {
-        LogicalPlan::RecursiveQuery(query) => {
-            let typed = LogicalPlan::RecursiveQuery(recursive(query)?);
-            Ok(Transformed::new(typed, true, TreeNodeRecursion::Jump))
-        }
-        other => Ok(Transformed::no(other)),
-    })?;
-    Ok(typed.data)
-}
-
-fn recursive(query: RecursiveQuery) -> Result<RecursiveQuery> {
+pub(super) fn recursive(query: RecursiveQuery) -> Result<RecursiveQuery> {
     let RecursiveQuery { name, static_term, recursive_term, is_distinct, .. } = query;
     let first = marked(super::type_plan(Arc::unwrap_or_clone(static_term))?)?;
     let schema = Arc::new(first.schema().as_arrow().clone());
