@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use datafusion::common::{DFSchema, NullEquality};
 use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, NullEquality};
 use datafusion::error::Result;
 use datafusion::logical_expr::utils::{can_hash, conjunction, find_valid_equijoin_key_pair, split_conjunction_owned};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Join, LogicalPlan, Operator};
@@ -113,7 +113,8 @@ fn split_keys(join: &mut Join, wanted: Operator) -> Result<(Keys, Option<Expr>)>
             }
             _ => None,
         };
-        let hashes = |expression: &Expr, schema: &DFSchema| expression.get_type(schema).is_ok_and(|kind| can_hash(&kind));
+        let hashes =
+            |expression: &Expr, schema: &DFSchema| expression.get_type(schema).is_ok_and(|kind| can_hash(&kind));
         match pair {
             Some((one, other)) if hashes(&one, &left) && hashes(&other, &right) => keys.push((one, other)),
             _ => rest.push(condition),

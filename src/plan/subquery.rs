@@ -13,10 +13,10 @@ use datafusion::error::Result;
 use datafusion::functions::core::expr_fn::r#struct;
 use datafusion::functions_aggregate::expr_fn::{count, max};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
+use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     BinaryExpr, Expr, Filter, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, lit, not, when,
 };
-use datafusion::logical_expr::utils::merge_schema;
 use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
 use datafusion::optimizer::{AnalyzerRule, OptimizerContext, OptimizerRule};
 use datafusion::scalar::ScalarValue;

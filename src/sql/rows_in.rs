@@ -1,9 +1,9 @@
 //! `(a, b) IN (SELECT …)`: the planner knows IN for one column only, so it becomes a condition on EXISTS.
 
+use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::{
     BinaryOperator, CaseWhen, Expr, Ident, Query, Select, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, Value,
 };
-use sqlparser::ast::helpers::attached_token::AttachedToken;
 
 use super::resolve::{derived, query, select as select_from};
 

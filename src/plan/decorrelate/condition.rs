@@ -31,8 +31,12 @@ impl Names {
             return Ok((joined(left, right, kind, &[], condition)?, mark));
         }
         let bound = push(subquery, &outer)?;
-        let mut columns: Vec<Expr> =
-            bound.keys.iter().enumerate().map(|(at, key)| Expr::Column(key.clone()).alias(format!("key_{at}"))).collect();
+        let mut columns: Vec<Expr> = bound
+            .keys
+            .iter()
+            .enumerate()
+            .map(|(at, key)| Expr::Column(key.clone()).alias(format!("key_{at}")))
+            .collect();
         columns.push(lit(true).alias("there"));
         let right = LogicalPlanBuilder::from(bound.plan).project(columns)?.alias(relation.as_str())?.build()?;
         let keys = (0..bound.keys.len()).map(|at| Column::new(Some(relation.as_str()), format!("key_{at}")));
@@ -62,8 +66,12 @@ fn conditions_over(subquery: LogicalPlan, outer: &Outer) -> Result<Option<(Logic
                 Arc::unwrap_or_clone(limit.input)
             }
             LogicalPlan::Projection(projection) => {
-                let by: Replacement =
-                    projection.schema.columns().into_iter().zip(projection.expr.iter().map(|e| e.clone().unalias())).collect();
+                let by: Replacement = projection
+                    .schema
+                    .columns()
+                    .into_iter()
+                    .zip(projection.expr.iter().map(|e| e.clone().unalias()))
+                    .collect();
                 conditions = conditions.into_iter().map(|c| replaced(c, &by)).collect::<Result<_>>()?;
                 Arc::unwrap_or_clone(projection.input)
             }

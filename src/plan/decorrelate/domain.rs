@@ -4,8 +4,8 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, JoinType, NullEquality};
 use datafusion::error::Result;
-use datafusion::logical_expr::{Expr, ExprSchemable, Join, JoinConstraint, LogicalPlan, LogicalPlanBuilder, Operator};
 use datafusion::logical_expr::{BinaryExpr, utils::conjunction};
+use datafusion::logical_expr::{Expr, ExprSchemable, Join, JoinConstraint, LogicalPlan, LogicalPlanBuilder, Operator};
 
 use super::{Names, any_expression};
 
@@ -39,7 +39,8 @@ impl<'a> Outer<'a> {
     }
 
     pub fn is_named_in(&self, expression: &Expr) -> bool {
-        let named = |part: &Expr| matches!(part, Expr::OuterReferenceColumn(_, column) if self.columns.contains(column));
+        let named =
+            |part: &Expr| matches!(part, Expr::OuterReferenceColumn(_, column) if self.columns.contains(column));
         expression.exists(|part| Ok(named(part))).expect("looking does not fail")
     }
 
@@ -81,7 +82,8 @@ impl<'a> Outer<'a> {
                     let kind = other.get_type(inner.schema()).ok()?;
                     // Equal doubles need not be the same: 0 and -0.
                     let same = kind == *field.data_type() && !matches!(kind, DataType::Float32 | DataType::Float64);
-                    let plain = !other.contains_outer() && !other.column_refs().is_empty() && !super::has_subquery(other);
+                    let plain =
+                        !other.contains_outer() && !other.column_refs().is_empty() && !super::has_subquery(other);
                     (named == column && same && plain).then(|| other.as_ref().clone())
                 })
             })

@@ -58,7 +58,8 @@ impl Names {
                 let predicate = as_outer(predicate, join.left.schema())?;
                 let right = self.filter(Filter::try_new(predicate, join.right)?)?;
                 let Join { left, on, filter, join_type, join_constraint, null_equality, .. } = join;
-                let join = Join::try_new(left, right.into(), on, filter, join_type, join_constraint, null_equality, false)?;
+                let join =
+                    Join::try_new(left, right.into(), on, filter, join_type, join_constraint, null_equality, false)?;
                 Ok(self.join(join)?.data)
             }
             JoinType::Right => {

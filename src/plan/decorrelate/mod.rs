@@ -21,7 +21,9 @@ use datafusion::common::{Column, DFSchema, ExprSchema};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{Expr, Filter, JoinType, LogicalPlan, LogicalPlanBuilder, Sort, Subquery, SubqueryAlias};
+use datafusion::logical_expr::{
+    Expr, Filter, JoinType, LogicalPlan, LogicalPlanBuilder, Sort, Subquery, SubqueryAlias,
+};
 use datafusion::optimizer::AnalyzerRule;
 
 use domain::outer_columns;

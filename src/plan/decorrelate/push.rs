@@ -92,9 +92,10 @@ fn by_equality(input: LogicalPlan, conditions: Vec<Expr>, inner: Vec<Expr>, oute
     let relation = outer.names.fresh("keys");
     let keys: Vec<Column> =
         (0..inner.len()).map(|at| Column::new(Some(relation.as_str()), outer.key_name(at))).collect();
-    let named = inner.into_iter().zip(&keys).map(|(expression, key)| {
-        expression.alias_qualified(key.relation.clone(), key.name.clone())
-    });
+    let named = inner
+        .into_iter()
+        .zip(&keys)
+        .map(|(expression, key)| expression.alias_qualified(key.relation.clone(), key.name.clone()));
     let columns: Vec<Expr> = shown.into_iter().map(Expr::Column).chain(named).collect();
     let plan = LogicalPlan::Projection(Projection::try_new(columns, input.into())?);
     let conditions = conditions.into_iter().map(|condition| outer.bound(condition, &keys));
@@ -114,7 +115,9 @@ fn push_aggregate(aggregate: Aggregate, outer: &Outer) -> Result<Bound> {
     let plan = joined(domain.plan, found.plan, JoinType::Left, &same, None)?;
     let values = results.into_iter().zip(defaults).map(|(column, default)| match default.is_null() {
         true => Expr::Column(column),
-        false => coalesce(vec![Expr::Column(column.clone()), lit(default)]).alias_qualified(column.relation, column.name),
+        false => {
+            coalesce(vec![Expr::Column(column.clone()), lit(default)]).alias_qualified(column.relation, column.name)
+        }
     });
     let columns: Vec<Expr> = values.chain(domain.keys.iter().cloned().map(Expr::Column)).collect();
     Ok(Bound { plan: LogicalPlan::Projection(Projection::try_new(columns, plan.into())?), keys: domain.keys })
@@ -314,7 +317,8 @@ fn either_key(
 fn push_union(union: Union, outer: &Outer) -> Result<Bound> {
     let stem = outer.names.fresh("keys");
     let names: Vec<String> = (0..outer.columns.len()).map(|at| format!("{stem}_{at}")).collect();
-    let mut fields: Vec<_> = union.schema.iter().map(|(qualifier, field)| (qualifier.cloned(), field.clone())).collect();
+    let mut fields: Vec<_> =
+        union.schema.iter().map(|(qualifier, field)| (qualifier.cloned(), field.clone())).collect();
     let mut inputs = Vec::new();
     for input in union.inputs {
         let shown = input.schema().columns();
