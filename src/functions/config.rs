@@ -43,6 +43,9 @@ pub fn register_all(registry: &mut dyn FunctionRegistry) -> Result<()> {
         registry.register_udf(function)?;
     }
     registry.register_udf(super::or_empty::or_empty())?;
+    for function in super::ordered_set::ordered_set_functions() {
+        registry.register_udf(function)?;
+    }
     registry.register_udf(super::clock::now_udf())?;
     for function in super::marks::marks() {
         registry.register_udf(function)?;

@@ -11,6 +11,7 @@ mod library;
 mod marks;
 mod one_row;
 mod or_empty;
+mod ordered_set;
 mod scalar;
 mod session;
 mod system;

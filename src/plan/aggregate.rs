@@ -6,12 +6,14 @@ use arrow::datatypes::DataType;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
 
+use super::grouping_sets;
 use super::lower::{Lowering, Recipe};
 use super::stream::{Stream, schema_of};
 use crate::dataflow::operators::{self, AggregateCall};
 use crate::dataflow::{Class, Edge, Operator, Route};
 use crate::error::SqlResult;
 use crate::functions::aggregate::find;
+use crate::functions::errors::sql_error;
 
 /// The columns that an aggregate reads: each expression once, computed by a projection before it.
 #[derive(Default)]
@@ -32,6 +34,9 @@ impl Lowering<'_> {
     pub fn aggregate(&mut self, plan: &LogicalPlan, aggregate: &Aggregate) -> SqlResult<Stream> {
         if let Some(stream) = self.distinct_on(aggregate)? {
             return Ok(stream);
+        }
+        if let Some(union) = grouping_sets::as_union(aggregate).map_err(|error| sql_error(&error))? {
+            return self.stream(&union);
         }
         let input = self.stream(&aggregate.input)?;
         let append_only = self.nodes[input.node].append_only;
@@ -107,6 +112,9 @@ fn call(
     };
     // `count(*)` is planned as the count of a constant, which is never NULL.
     let constant = |argument: &Expr| matches!(argument, Expr::Literal(value, _) if !value.is_null());
+    if params.distinct && params.args.len() > 1 {
+        return None;
+    }
     let counts_rows = func.name() == "count" && !params.distinct && params.args.iter().all(constant);
     let arguments = if counts_rows { &[] } else { params.args.as_slice() };
     let types = arguments.iter().map(|argument| argument.get_type(aggregate.input.schema()).ok());

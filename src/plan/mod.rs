@@ -4,6 +4,7 @@ mod aggregate;
 mod decorrelate;
 mod explain;
 mod fallback;
+mod grouping_sets;
 mod guard;
 mod join;
 mod keyed;

@@ -6,12 +6,13 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema, JoinType, NullEquality};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction};
 use datafusion::logical_expr::{
-    Aggregate, Expr, ExprSchemable, LogicalPlan, Projection, Sort, SortExpr, Window, WindowFrameBound, WindowFrameUnits,
+    Aggregate, Expr, ExprSchemable, Join, JoinConstraint, LogicalPlan, LogicalPlanBuilder, Projection, Sort, SortExpr,
+    Window, WindowFrameBound, WindowFrameUnits,
 };
 
 /// Settles every order in the plan that decides about a result, but for a LIMIT without order at its root: there any
@@ -99,7 +100,52 @@ fn settle_aggregate(mut aggregate: Aggregate) -> Result<Transformed<LogicalPlan>
         *expr = keep_name(expr, Expr::AggregateFunction(call))?;
     }
     let Aggregate { input, group_expr, aggr_expr, schema, .. } = aggregate;
-    Ok(Transformed::yes(LogicalPlan::Aggregate(Aggregate::try_new_with_schema(input, group_expr, aggr_expr, schema)?)))
+    let settled = Aggregate::try_new_with_schema(input, group_expr, aggr_expr, schema)?;
+    Ok(Transformed::yes(one_order_each(settled)?))
+}
+
+/// An aggregate sees its rows in one order: calls with several orders become aggregates that are joined by group.
+fn one_order_each(aggregate: Aggregate) -> Result<LogicalPlan> {
+    let order_of = |expr: &Expr| ordered_call(expr).map(|call| call.params.order_by.clone()).unwrap_or_default();
+    let mut orders: Vec<Vec<SortExpr>> = Vec::new();
+    for order in aggregate.aggr_expr.iter().map(order_of).filter(|order| !order.is_empty()) {
+        if !orders.contains(&order) {
+            orders.push(order);
+        }
+    }
+    if orders.len() < 2 || matches!(aggregate.group_expr.as_slice(), [Expr::GroupingSet(_)]) {
+        return Ok(LogicalPlan::Aggregate(aggregate));
+    }
+    let keys = aggregate.group_expr.len();
+    let mut places: Vec<Expr> = Vec::new();
+    let mut joined: Option<(LogicalPlan, Vec<Column>)> = None;
+    for (number, order) in orders.iter().enumerate() {
+        let mine = |expr: &&Expr| order_of(expr) == *order || (number == 0 && order_of(expr).is_empty());
+        let calls: Vec<Expr> = aggregate.aggr_expr.iter().filter(mine).cloned().collect();
+        let part = Aggregate::try_new(aggregate.input.clone(), aggregate.group_expr.clone(), calls)?;
+        let part =
+            LogicalPlanBuilder::from(LogicalPlan::Aggregate(part)).alias(format!("hw_order_{number}"))?.build()?;
+        let columns = part.schema().columns();
+        places.extend(columns[keys..].iter().cloned().map(Expr::Column));
+        joined = Some(match joined {
+            None => (part, columns[..keys].to_vec()),
+            Some((left, first)) => {
+                let on = first.iter().cloned().zip(columns).map(|(l, r)| (Expr::Column(l), Expr::Column(r))).collect();
+                let (kind, by, nulls) = (JoinType::Inner, JoinConstraint::On, NullEquality::NullEqualsNull);
+                let join = Join::try_new(left.into(), part.into(), on, None, kind, by, nulls, false)?;
+                (LogicalPlan::Join(join), first)
+            }
+        });
+    }
+    let (plan, first) = joined.expect("there are several orders");
+    let found = |expr: &Expr| {
+        let name = expr.schema_name().to_string();
+        places.iter().find(|place| matches!(place, Expr::Column(column) if column.name == name)).cloned()
+    };
+    let calls = aggregate.aggr_expr.iter().map(|expr| found(expr).expect("each call is in one of the parts"));
+    let columns = first.into_iter().map(Expr::Column).chain(calls).zip(aggregate.schema.columns());
+    let named = columns.map(|(column, name)| column.alias_qualified(name.relation, name.name));
+    Ok(LogicalPlan::Projection(Projection::try_new(named.collect(), plan.into())?))
 }
 
 /// Functions whose result depends on the order of all their rows.

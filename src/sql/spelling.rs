@@ -2,7 +2,7 @@
 
 use sqlparser::ast::{
     AccessExpr, BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, Ident, Interval, ObjectName, ObjectNamePart, SetExpr, Subscript,
+    FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, Interval, ObjectName, ObjectNamePart, SetExpr, Subscript,
     TimezoneInfo, UnaryOperator, Value,
 };
 
@@ -232,8 +232,32 @@ pub(super) fn function(expression: &Expr) -> Option<Expr> {
             }))),
             Err(_) => None,
         },
+        "percentile_disc" | "mode" if function.within_group.len() == 1 => ordered_set(function, &name, arguments()?),
         _ => None,
     }
+}
+
+/// `mode() WITHIN GROUP (ORDER BY x)` → `hw_mode(array_agg(x ORDER BY x) FILTER (WHERE x IS NOT NULL))`.
+fn ordered_set(function: &Function, name: &str, arguments: Vec<Expr>) -> Option<Expr> {
+    let order = function.within_group[0].clone();
+    let value = order.expr.clone();
+    let there = Expr::IsNotNull(Box::new(Expr::Nested(Box::new(value.clone()))));
+    let filter = match &function.filter {
+        None => there,
+        Some(filter) => Expr::BinaryOp {
+            left: Box::new(there),
+            op: BinaryOperator::And,
+            right: Box::new(Expr::Nested(filter.clone())),
+        },
+    };
+    let Expr::Function(mut collect) = call("array_agg", vec![value]) else { return None };
+    if let FunctionArguments::List(list) = &mut collect.args {
+        list.clauses.push(FunctionArgumentClause::OrderBy(vec![order]));
+    }
+    collect.filter = Some(Box::new(filter));
+    let mut all = vec![Expr::Function(collect)];
+    all.extend(arguments);
+    Some(call(if name == "mode" { "hw_mode" } else { "hw_percentile_disc" }, all))
 }
 
 /// `VALUES ('{}'::jsonb), ('[]')`: the planner wants every cell of a column to be cast if one is.

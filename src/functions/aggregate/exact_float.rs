@@ -104,6 +104,22 @@ impl ExactFloats {
         if total.is_finite() { Ok(total) } else { Err(Overflow) }
     }
 
+    /// The sum as two doubles: rounded, and what rounding left of it.
+    pub(super) fn total_pair(&self, group: u32) -> Result<(f64, f64), Overflow> {
+        let high = self.total(group)?;
+        if !high.is_finite() {
+            return Ok((high, 0.0));
+        }
+        let mut rest = ExactFloats::default();
+        rest.grow(1);
+        for (index, sum) in self.bins_of(group) {
+            let place = rest.place(index);
+            rest.bins[place].sums[0] = sum;
+        }
+        rest.add(0, high, -1);
+        Ok((high, rest.total(0)?))
+    }
+
     fn special_total(&self, group: u32) -> Option<f64> {
         let Specials { nans, positive, negative } = *self.specials.get(&group)?;
         Some(match (positive > 0, negative > 0) {

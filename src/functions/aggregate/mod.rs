@@ -8,6 +8,7 @@ mod exact_float;
 mod float;
 mod interval;
 mod min_max;
+mod moments;
 mod udaf;
 mod whole;
 
@@ -116,7 +117,7 @@ pub fn find(name: &str, arguments: &[DataType], append_only: bool) -> Option<Agg
         ("bool_or", [DataType::Boolean]) => {
             Some(Aggregation::new(DataType::Boolean, || boolean::Boolean::new(boolean::Rule::Any)))
         }
-        _ => None,
+        _ => moments::find(name, arguments),
     }
 }
 

@@ -11,7 +11,9 @@ use arrow::compute::{filter, is_not_null};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::functions_aggregate::{average, bool_and_or, min_max, sum};
+use datafusion::functions_aggregate::{
+    average, bool_and_or, correlation, covariance, min_max, regr, stddev, sum, variance,
+};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
@@ -33,6 +35,22 @@ pub fn kept_aggregates() -> Vec<AggregateUDF> {
         min_max::max_udaf(),
         bool_and_or::bool_and_udaf(),
         bool_and_or::bool_or_udaf(),
+        variance::var_samp_udaf(),
+        variance::var_pop_udaf(),
+        stddev::stddev_udaf(),
+        stddev::stddev_pop_udaf(),
+        covariance::covar_samp_udaf(),
+        covariance::covar_pop_udaf(),
+        correlation::corr_udaf(),
+        regr::regr_slope_udaf(),
+        regr::regr_intercept_udaf(),
+        regr::regr_r2_udaf(),
+        regr::regr_avgx_udaf(),
+        regr::regr_avgy_udaf(),
+        regr::regr_sxx_udaf(),
+        regr::regr_syy_udaf(),
+        regr::regr_sxy_udaf(),
+        regr::regr_count_udaf(),
     ];
     inner.into_iter().map(|inner| AggregateUDF::from(Kept::new(inner))).collect()
 }
