@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn a_small_variance_of_large_values_has_its_digits() {
         let values = vec![1e9 + 1.0, 1e9 + 2.0, 1e9 + 3.0, 1e9 + 4.0];
-        assert_eq!(result("var", &[values.clone()]), Some(5.0 / 3.0));
+        assert_eq!(result("var", std::slice::from_ref(&values)), Some(5.0 / 3.0));
         assert_eq!(result("var_pop", &[values]), Some(1.25));
     }
 
@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn the_order_of_rows_does_not_show() {
         let mut values: Vec<f64> = (0..100).map(|i| f64::from(i).sin() * 1e3 + 0.1).collect();
-        let there = result("stddev", &[values.clone()]);
+        let there = result("stddev", std::slice::from_ref(&values));
         values.reverse();
         assert_eq!(result("stddev", &[values]), there);
     }
