@@ -2,8 +2,8 @@
 
 use sqlparser::ast::{
     AccessExpr, BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, Interval, ObjectName, ObjectNamePart, SetExpr, Subscript,
-    TimezoneInfo, UnaryOperator, Value,
+    FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, Interval, ObjectName, ObjectNamePart,
+    SetExpr, Subscript, TimezoneInfo, UnaryOperator, Value,
 };
 
 use super::grammar::fold;
