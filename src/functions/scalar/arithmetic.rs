@@ -375,6 +375,8 @@ mod num_like {
                 };
                 match was_finite && (value.is_infinite() || vanished) {
                     true => Err(overflow()),
+                    // There is one NaN, greater than every number; that of inf - inf has another sign.
+                    false if value.is_nan() => Ok(<$kind>::NAN),
                     false => Ok(value),
                 }
             }
