@@ -604,11 +604,22 @@ fn function_as_query(factor: &TableFactor) -> Option<TableFactor> {
         }
     };
     if ordinality {
-        let (_, first, _) = arrays.first()?;
-        arrays.push(("", call("hw_places", vec![first.clone()]), "ordinality"));
+        let all = arrays.iter().map(|(_, array, _)| array.clone());
+        arrays.push(("", ordinals(all.collect()), "ordinality"));
     }
     let values = arrays.into_iter().map(|(function, array, column)| (unnested(function, array), column)).collect();
     Some(derived_from_calls(&name, values, alias, lateral))
+}
+
+/// `WITH ORDINALITY`: 1 to the length of the longest array.
+fn ordinals(mut arrays: Vec<Expr>) -> Expr {
+    if arrays.len() == 1 {
+        return call("hw_places", arrays);
+    }
+    let bigint = |expression| super::spelling::cast(expression, DataType::BigInt(None));
+    let lengths = arrays.drain(..).map(|array| call("cardinality", vec![array])).collect();
+    let one = Expr::Value(Value::Number("1".to_string(), false).into());
+    call("hw_series", vec![bigint(one), bigint(call("greatest", lengths))])
 }
 
 fn derived_from_calls(name: &str, values: Vec<(Expr, &str)>, alias: Option<TableAlias>, lateral: bool) -> TableFactor {

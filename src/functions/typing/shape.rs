@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use datafusion::common::metadata::FieldMetadata;
 use datafusion::common::tree_node::Transformed;
 use datafusion::datasource::cte_worktable::CteWorkTable;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
-use datafusion::logical_expr::expr::GroupingSet;
+use datafusion::logical_expr::expr::{Cast, GroupingSet};
 use datafusion::logical_expr::{
     Aggregate, Expr, LogicalPlan, LogicalPlanBuilder, RecursiveQuery, TableScan, TableScanBuilder,
 };
 
+use super::WRITTEN_CAST;
 use super::casts::cast_to;
 use super::literals::{Operand, wider};
 use super::operators::plain;
@@ -33,20 +33,37 @@ pub(super) fn recursive(query: RecursiveQuery) -> Result<RecursiveQuery> {
         }
         other => Ok(Transformed::no(other)),
     })?;
-    let second = super::type_plan(second.data)?;
+    let second = super::type_plan(without_planner_casts(second.data)?)?;
     let second = as_first(second, &first, &name)?;
     RecursiveQuery::try_new(name, Arc::new(first), Arc::new(second), is_distinct)
+}
+
+/// The planner casts the columns of the second term to what it took for the types of the first.
+fn without_planner_casts(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let LogicalPlan::Projection(projection) = plan else { return Ok(plan) };
+    let columns = projection.expr.into_iter().map(|column| {
+        let (relation, name) = column.qualified_name();
+        let plain = match column.unalias() {
+            Expr::Cast(Cast { expr, field }) if field.name() != WRITTEN_CAST => *expr,
+            other => other,
+        };
+        plain.alias_qualified(relation, name)
+    });
+    LogicalPlanBuilder::from(Arc::unwrap_or_clone(projection.input)).project(columns.collect::<Vec<_>>())?.build()
 }
 
 /// Every column with the mark of its type, which constants have and computed values lack: both terms must be alike.
 fn marked(plan: LogicalPlan) -> Result<LogicalPlan> {
     let columns = plan.schema().columns().into_iter().zip(plan.schema().fields());
-    let expressions = columns.map(|(column, field)| {
-        let metadata = Some(FieldMetadata::from(PgType::of(field).metadata()));
-        Expr::Column(column).alias_with_metadata(field.name(), metadata)
-    });
+    let expressions = columns.map(|(column, field)| exactly(Expr::Column(column), &PgType::of(field), field.name()));
     let expressions = expressions.collect::<Vec<_>>();
     LogicalPlanBuilder::from(plan).project(expressions)?.build()
+}
+
+/// The expression with exactly the field of a type: an alias with metadata is lost where a plan is simplified.
+fn exactly(expression: Expr, kind: &PgType, name: &str) -> Expr {
+    let field = Arc::new(kind.field(WRITTEN_CAST, true));
+    Expr::Cast(Cast::new_from_field(Box::new(expression), field)).alias(name)
 }
 
 /// The second term with the types and names of the first.
@@ -72,8 +89,7 @@ fn as_first(second: LogicalPlan, first: &LogicalPlan, name: &str) -> Result<Logi
                     .hint("Cast the output of the non-recursive term to the correct type."),
             ));
         }
-        let metadata = Some(FieldMetadata::from(wanted.metadata()));
-        expressions.push(cast_to(operand, &wanted)?.alias_with_metadata(field.name(), metadata));
+        expressions.push(exactly(cast_to(operand, &wanted)?, &wanted, field.name()));
     }
     LogicalPlanBuilder::from(second).project(expressions)?.build()
 }
