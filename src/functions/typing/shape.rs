@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::{Field, Schema};
 use datafusion::common::tree_node::Transformed;
 use datafusion::datasource::cte_worktable::CteWorkTable;
 use datafusion::datasource::provider_as_source;
@@ -23,7 +24,9 @@ use crate::zset::PgType;
 pub(super) fn recursive(query: RecursiveQuery) -> Result<RecursiveQuery> {
     let RecursiveQuery { name, static_term, recursive_term, is_distinct, .. } = query;
     let first = marked(super::type_plan(Arc::unwrap_or_clone(static_term))?)?;
-    let schema = Arc::new(first.schema().as_arrow().clone());
+    // What the second term gives may be NULL where the first is not.
+    let fields = first.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<Field>>()));
     let second = Arc::unwrap_or_clone(recursive_term).transform_up_with_subqueries(|node| match node {
         LogicalPlan::TableScan(scan) if scan.table_name.table() == name => {
             let source = provider_as_source(Arc::new(CteWorkTable::new(&name, schema.clone())));
