@@ -8,6 +8,10 @@ pub mod server;
 
 use std::time::{Duration, Instant};
 
+/// The program's own allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The value after a flag, if it is given and of its type.
 pub fn option<T: std::str::FromStr>(name: &str) -> Option<T> {
     let mut arguments = std::env::args();
