@@ -80,17 +80,53 @@ fn pieces(template: &str) -> Vec<Piece<'_>> {
     pieces
 }
 
-/// A timestamp by a template. `zone` is that of a timestamptz, whose local time is given.
-pub(super) fn write_time(local: i64, zone: Option<(&Zone, i32)>, template: &str, out: &mut String) {
-    for piece in pieces(template) {
-        match piece {
-            Piece::Text(text) => out.push_str(text),
-            Piece::Field { name, fill, ordinal } => {
-                let before = out.len();
-                write_field(local, zone, name, fill, out);
-                if let Some(upper) = ordinal {
-                    let suffix = ordinal_of(&out[before..]);
-                    out.push_str(&if upper { suffix.to_uppercase() } else { suffix.to_string() });
+/// A template for times, cut into its fields once.
+pub(super) struct TimeTemplate<'a> {
+    pub text: &'a str,
+    pieces: Vec<Piece<'a>>,
+    /// Microseconds for which what is written stays the same.
+    span: i64,
+}
+
+/// Microseconds for which a field stays the same, at least.
+fn span_of(field: &str) -> i64 {
+    match field {
+        "SS" | "SSSS" | "MS" | "US" | "TZ" | "OF" | "TZH" | "TZM" => 1,
+        fraction if fraction.starts_with("FF") => 1,
+        "HH24" | "HH12" | "HH" | "MI" => 60_000_000,
+        "AM" | "PM" | "am" | "pm" | "A.M." | "P.M." | "a.m." | "p.m." => 60_000_000,
+        _ => DAY_MICROS,
+    }
+}
+
+impl<'a> TimeTemplate<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        let pieces = pieces(text);
+        let spans = pieces.iter().map(|piece| match piece {
+            Piece::Text(_) => DAY_MICROS,
+            Piece::Field { name, .. } => span_of(name),
+        });
+        let span = spans.min().unwrap_or(DAY_MICROS);
+        Self { text, pieces, span }
+    }
+
+    /// A number that times share only if they are written alike, but for their zone's offset.
+    pub(super) fn place(&self, local: i64) -> i64 {
+        local.div_euclid(self.span)
+    }
+
+    /// Writes a timestamp. `zone` is that of a timestamptz, whose local time is given.
+    pub(super) fn write(&self, local: i64, zone: Option<(&Zone, i32)>, out: &mut String) {
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(text) => out.push_str(text),
+                Piece::Field { name, fill, ordinal } => {
+                    let before = out.len();
+                    write_field(local, zone, name, *fill, out);
+                    if let Some(upper) = ordinal {
+                        let suffix = ordinal_of(&out[before..]);
+                        out.push_str(&if *upper { suffix.to_uppercase() } else { suffix.to_string() });
+                    }
                 }
             }
         }
@@ -496,7 +532,7 @@ mod tests {
     fn shown(text: &str, template: &str) -> String {
         let mut out = String::new();
         let at = parse_timestamp(text, &TextStyle::default()).expect("a timestamp of a test");
-        write_time(at, None, template, &mut out);
+        TimeTemplate::new(template).write(at, None, &mut out);
         out
     }
 
@@ -555,6 +591,25 @@ mod tests {
             ("1.50", "FM9.99", "1.5"),
         ] {
             assert_eq!(number(digits, template), expected, "{digits} {template}");
+        }
+    }
+
+    #[test]
+    fn times_at_one_place_are_written_alike() {
+        let write = |by: &TimeTemplate, local| {
+            let mut out = String::new();
+            by.write(local, None, &mut out);
+            out
+        };
+        for field in FIELDS.iter().chain(&SHORT_FIELDS) {
+            let by = TimeTemplate::new(field);
+            for place in [-400, -1, 0, 719, 720, 1_000_003] {
+                let first = place * by.span;
+                for local in [first + by.span / 3, first + by.span - 1] {
+                    assert_eq!(by.place(local), by.place(first));
+                    assert_eq!(write(&by, local), write(&by, first), "{field} at {local}");
+                }
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
 use super::cast::style_of;
-use super::template::{read_time, write_number, write_time};
+use super::template::{TimeTemplate, read_time, write_number};
 use super::{Pair, carry, result, udf};
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::functions::text::{ColumnBuilder, TextStyle, texts};
@@ -88,20 +88,26 @@ fn both(pair: &Pair, row: usize) -> Option<(&str, &str)> {
 fn times(pair: &Pair, kind: &PgType, style: &TextStyle) -> SqlResult<ArrayRef> {
     let (values, templates) = (pair.left.as_primitive::<TimestampMicrosecondType>(), pair.right.as_string_view());
     let mut out = StringViewBuilder::with_capacity(pair.rows);
-    let mut text = String::new();
+    // Most rows have the template, many the text of the row before.
+    let (mut by, mut last, mut text) = (TimeTemplate::new(""), None, String::new());
     for row in 0..pair.rows {
         if pair.is_null(row) {
             out.append_null();
             continue;
         }
-        text.clear();
         let (at, template) = (values.value(pair.left_at(row)), templates.value(pair.right_at(row)));
-        match kind {
-            PgType::Timestamptz => {
-                let zone = (&style.zone, style.zone.offset_at(at));
-                write_time(style.zone.to_local(at), Some(zone), template, &mut text);
-            }
-            _ => write_time(at, None, template, &mut text),
+        if template != by.text {
+            (by, last) = (TimeTemplate::new(template), None);
+        }
+        let (local, zone) = match kind {
+            PgType::Timestamptz => (style.zone.to_local(at), Some((&style.zone, style.zone.offset_at(at)))),
+            _ => (at, None),
+        };
+        let place = Some((by.place(local), zone.map(|(_, offset)| offset)));
+        if place != last {
+            text.clear();
+            by.write(local, zone, &mut text);
+            last = place;
         }
         out.append_value(&text);
     }
