@@ -17,6 +17,7 @@ mod session;
 mod system;
 pub mod text;
 mod typing;
+mod zoned;
 
 pub use careful::{Names, careful, evaluate_rows};
 pub use config::{
@@ -33,3 +34,4 @@ pub use system::{SystemFunctions, fix_system, system_functions};
 pub use typing::{
     WRITTEN_CAST, assignment_cast, give_expression_types, give_types, least, series, wider_of, without_length,
 };
+pub use zoned::in_zone;

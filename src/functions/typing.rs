@@ -22,6 +22,7 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Operator, Union, Values, WindowFrameBound};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::scalar::ScalarValue;
 
 use super::config::session_state;
 use crate::error::{SqlError, SqlState};
@@ -190,6 +191,16 @@ fn negative(inner: Expr, schema: &DFSchema) -> Result<Expr> {
         Some(PgType::Int2 | PgType::Int4 | PgType::Int8) => {
             let zero = Operand { expr: literals::typed_int(0), kind: Some(PgType::Int2) };
             operators::arithmetic(super::scalar::Operation::Subtract, zero, operand)
+        }
+        // A product keeps the sign of NaN.
+        Some(PgType::Float4 | PgType::Float8) => {
+            let kind = operand.kind.clone().unwrap_or(PgType::Float8);
+            let one = match kind {
+                PgType::Float4 => ScalarValue::Float32(Some(-1.0)),
+                _ => ScalarValue::Float64(Some(-1.0)),
+            };
+            let minus_one = Operand { expr: literals::typed_literal(one, &kind), kind: Some(kind) };
+            operators::arithmetic(super::scalar::Operation::Multiply, operand, minus_one)
         }
         _ => Ok(Expr::Negative(Box::new(operand.expr))),
     }

@@ -52,6 +52,10 @@ pub fn run(plan: &LogicalPlan, data: &dyn Data, context: &RunContext) -> SqlResu
     let run = || {
         let state = state_for(context)?;
         let plan = functions::fix_context(with_tables(plan.clone(), &|table| data.table(table))?, &context.statement)?;
+        let plan = match context.statement.time_zone.as_str() {
+            "" | "UTC" => plan,
+            zone => functions::in_zone(plan, zone)?,
+        };
         let physical = create_physical(&state, cut_sorts(normalize_in(&state, plan)?)?)?;
         execute_stream(physical, task_context(&state))
     };
@@ -89,7 +93,6 @@ fn state_for(context: &RunContext) -> Result<Arc<SessionState>> {
     let like = RunLike {
         memory: context.memory.as_ref().map(|pool| Arc::as_ptr(pool) as *const () as usize),
         partitions: context.partitions,
-        time_zone: context.statement.time_zone.clone(),
     };
     let mut last = LAST.lock().expect("no holder of the lock panics");
     if let Some((_, state)) = last.as_ref().filter(|(known, _)| *known == like) {
@@ -105,7 +108,6 @@ fn state_for(context: &RunContext) -> Result<Arc<SessionState>> {
 struct RunLike {
     memory: Option<usize>,
     partitions: usize,
-    time_zone: String,
 }
 
 fn make_state(context: &RunContext) -> Result<SessionState> {
@@ -116,9 +118,6 @@ fn make_state(context: &RunContext) -> Result<SessionState> {
     let mut state = builder.build();
     let options = state.config_mut().options_mut();
     options.execution.target_partitions = context.partitions.max(1);
-    if !context.statement.time_zone.is_empty() {
-        options.execution.time_zone = Some(context.statement.time_zone.clone());
-    }
     Ok(state)
 }
 

@@ -157,7 +157,8 @@ impl Session {
             }
             CopySource::Subscribe(subscribe) => {
                 let columns = subscribe::columns(&subscribe);
-                let feed = guard.run(Feed::open(&self.engine, *subscribe)).await?;
+                let zone = self.settings().time_zone();
+                let feed = guard.run(Feed::open(&self.engine, *subscribe, zone)).await?;
                 (columns, feed.into_stream(guard), true)
             }
         };

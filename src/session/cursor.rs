@@ -76,7 +76,8 @@ impl Session {
             }
             CursorSource::Subscribe(subscribe) => {
                 let columns = subscribe::columns(&subscribe);
-                let feed = guard.run(Feed::open(&self.engine, *subscribe)).await?;
+                let zone = self.settings().time_zone();
+                let feed = guard.run(Feed::open(&self.engine, *subscribe, zone)).await?;
                 (columns, Source::Feed(Box::new(feed)))
             }
         };

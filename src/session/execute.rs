@@ -17,7 +17,7 @@ use crate::engine::{TableChange, Write, WriteError};
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::sql::{
     self, Accepted, Begin, BindContext, CreateTableAs, CursorSource, Define, Discard, InsertRows, Notice, Parsed, Set,
-    Severity, Statement, TransactionEnd,
+    Severity, Statement, TIME_ZONE, TransactionEnd,
 };
 use crate::zset::{PgType, Step};
 
@@ -248,7 +248,16 @@ impl Session {
         self.settings().find("synchronous_commit").is_none_or(|value| value != "off")
     }
 
-    async fn define(&mut self, define: Define, guard: &Guard) -> Executed {
+    async fn define(&mut self, mut define: Define, guard: &Guard) -> Executed {
+        let zone = self.settings().time_zone();
+        for edit in &mut define.edits {
+            if let CatalogEdit::Create(relation) = edit
+                && relation.kind == RelationKind::MaterializedView
+                && zone != "UTC"
+            {
+                relation.options.insert(TIME_ZONE.to_string(), zone.clone());
+            }
+        }
         self.define_edits(&define.edits, guard).await?;
         self.notices.extend(define.notices);
         command(define.tag)

@@ -14,6 +14,7 @@ use super::response::{Response, RowStream};
 use super::session::Session;
 use crate::engine::{Engine, Subscribe as Follow, Subscription};
 use crate::error::{SqlError, SqlResult, SqlState};
+use crate::functions;
 use crate::sql::{OutputColumn, Subscribe, SubscribeTarget};
 use crate::zset::{Delta, ErrorRows, PgType, Step, consolidate};
 
@@ -50,12 +51,15 @@ impl Feed {
     ///
     /// # Errors
     /// The query cannot be kept up to date, or `AS OF` asks for a history that is not kept.
-    pub async fn open(engine: &Engine, subscribe: Subscribe) -> SqlResult<Feed> {
+    pub async fn open(engine: &Engine, subscribe: Subscribe, zone: String) -> SqlResult<Feed> {
         let fields = columns(&subscribe).into_iter().map(|column| column.pg_type.field(&column.name, true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let follow = match subscribe.target {
             SubscribeTarget::Relation(id) => Follow::Relation(id),
-            SubscribeTarget::Query(query) => Follow::Plan(Box::new(query.plan)),
+            SubscribeTarget::Query(query) => {
+                let plan = functions::in_zone(query.plan, &zone).map_err(|error| functions::sql_error(&error))?;
+                Follow::Plan(Box::new(plan))
+            }
         };
         let subscription = engine.subscribe(follow).await?;
         let start = subscription.start.moment.step;
@@ -196,7 +200,8 @@ impl Feed {
 impl Session {
     pub(super) async fn subscribe(&mut self, subscribe: Subscribe, guard: &Guard) -> SqlResult<Response> {
         let columns = columns(&subscribe);
-        let feed = guard.run(Feed::open(&self.engine, subscribe)).await?;
+        let zone = self.settings().time_zone();
+        let feed = guard.run(Feed::open(&self.engine, subscribe, zone)).await?;
         Ok(Response::Rows(RowStream::new(columns, feed.into_stream(guard), "SUBSCRIBE").with_live()))
     }
 }

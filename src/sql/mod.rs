@@ -49,7 +49,7 @@ pub use bind::{BindContext, Nowhere, Outside, bind};
 pub use params::{parameter_types, substitute};
 pub use parse::{Parsed, parse};
 pub use pg_catalog::rewrite_idioms;
-pub use query::bind_definition;
+pub use query::{TIME_ZONE, bind_definition};
 pub use resolve::FILES_SCHEMA;
 pub use show::create_text;
 pub use statement::*;

@@ -19,7 +19,7 @@ use super::resolve::{EXCEPT_ALL, INTERSECT_ALL, Purpose, Resolver};
 use super::source::Provider;
 use super::statement::{OutputColumn, Query};
 use super::with_ties::plan_with_ties;
-use crate::catalog::{Catalog, Relation};
+use crate::catalog::{Catalog, Relation, RelationKind};
 use crate::error::{SqlError, SqlResult};
 use crate::functions;
 use crate::zset::{PgType, RelationId};
@@ -131,6 +131,9 @@ fn tables_read(plan: &LogicalPlan, catalog: &Catalog) -> Vec<RelationId> {
     reads
 }
 
+/// The option of a materialized view that holds the time zone of the session that created it, if that was not UTC.
+pub const TIME_ZONE: &str = "time_zone";
+
 /// The query of a relation whose definition is a query: view, materialized view, sink. Used when a relation is created
 /// and at recovery.
 pub fn bind_definition(relation: &Relation, catalog: &Catalog) -> SqlResult<Query> {
@@ -141,6 +144,10 @@ pub fn bind_definition(relation: &Relation, catalog: &Catalog) -> SqlResult<Quer
     let unchanged = query.columns.iter().map(|c| &c.pg_type).eq(relation.columns.iter().map(|c| &c.pg_type));
     if !unchanged && !relation.columns.is_empty() {
         query.plan = cast_columns(query.plan, relation)?;
+    }
+    if relation.kind != RelationKind::View {
+        let zone = relation.options.get(TIME_ZONE).map_or("UTC", String::as_str);
+        query.plan = functions::in_zone(query.plan, zone).map_err(|error| planning_error(&error, None))?;
     }
     for (output, column) in query.columns.iter_mut().zip(&relation.columns) {
         output.pg_type = column.pg_type.clone();

@@ -46,6 +46,10 @@ impl DatePart {
         &self.field
     }
 
+    pub(super) fn minds_zone(&self) -> bool {
+        self.kind == PgType::Timestamptz
+    }
+
     /// Seconds and what is made of them have six places, everything else is whole.
     fn scale(&self) -> i8 {
         match self.field.as_str() {

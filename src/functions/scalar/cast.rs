@@ -7,7 +7,7 @@ use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray,
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
     DataType, Decimal128Type, Field, FieldRef, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
-    IntervalMonthDayNanoType, Time64MicrosecondType,
+    IntervalMonthDayNanoType, Time64MicrosecondType, TimestampMicrosecondType,
 };
 use datafusion::error::Result;
 use datafusion::logical_expr::{
@@ -39,6 +39,17 @@ impl PgCast {
         &self.to
     }
 
+    pub(super) fn minds_zone(&self) -> bool {
+        fn zoned(kind: &PgType) -> bool {
+            match kind {
+                PgType::Timestamptz => true,
+                PgType::Array(item) => zoned(item),
+                _ => false,
+            }
+        }
+        zoned(&self.from) || zoned(&self.to)
+    }
+
     fn array(&self, array: &ArrayRef, style: &TextStyle) -> Result<ArrayRef> {
         if array.data_type() == &DataType::Null {
             return Ok(arrow::array::new_null_array(&self.to.arrow(), array.len()));
@@ -57,6 +68,8 @@ impl PgCast {
             (PgType::Float4 | PgType::Float8, PgType::Numeric(_)) => self.float_to_numeric(&array, style),
             (PgType::Interval, PgType::Time) => Ok(interval_to_time(&array)),
             (PgType::Time, PgType::Interval) => Ok(time_to_interval(&array)),
+            (PgType::Timestamptz, _) => return strict_cast(&to_local(&array, &style.zone), &self.to.arrow()),
+            (_, PgType::Timestamptz) => return to_instant(&array, &style.zone),
             _ => return strict_cast(&array, &self.to.arrow()),
         };
         done.map_err(carry)
@@ -228,6 +241,19 @@ fn time_to_interval(array: &ArrayRef) -> ArrayRef {
     let intervals: PrimitiveArray<IntervalMonthDayNanoType> =
         times.unary(|micros| arrow::datatypes::IntervalMonthDayNano::new(0, 0, micros * 1000));
     Arc::new(intervals)
+}
+
+/// Instants as the local times that clocks show then.
+fn to_local(array: &ArrayRef, zone: &Zone) -> ArrayRef {
+    let instants = array.as_primitive::<TimestampMicrosecondType>();
+    Arc::new(instants.unary::<_, TimestampMicrosecondType>(|micros| zone.to_local(micros)))
+}
+
+fn to_instant(array: &ArrayRef, zone: &Zone) -> Result<ArrayRef> {
+    let local = strict_cast(array, &PgType::Timestamp.arrow())?;
+    let local = local.as_primitive::<TimestampMicrosecondType>();
+    let instants = local.unary::<_, TimestampMicrosecondType>(|micros| zone.to_utc(micros));
+    Ok(Arc::new(instants.with_timezone("+00:00")))
 }
 
 /// The zone that a run of a plan is set to.

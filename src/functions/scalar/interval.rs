@@ -86,6 +86,10 @@ impl TimeOperation {
         }
     }
 
+    pub(super) fn minds_zone(&self) -> bool {
+        matches!(self.shape, TimeShape::TimestamptzInterval)
+    }
+
     fn compute(&self, pair: &Pair, zone: &Zone) -> SqlResult<ArrayRef> {
         let sign = if self.subtract { -1 } else { 1 };
         let signed = |interval: IntervalMonthDayNano| if self.subtract { negate(interval) } else { Some(interval) };

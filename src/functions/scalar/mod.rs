@@ -107,6 +107,14 @@ pub(super) fn map_array(
     }
 }
 
+/// Whether a function's value depends on the time zone that it is called in.
+pub(super) fn minds_zone(function: &dyn datafusion::logical_expr::ScalarUDFImpl) -> bool {
+    function.downcast_ref::<PgCast>().is_some_and(PgCast::minds_zone)
+        || function.downcast_ref::<DatePart>().is_some_and(DatePart::minds_zone)
+        || function.downcast_ref::<TimeOperation>().is_some_and(TimeOperation::minds_zone)
+        || function.is::<TemplateCall>()
+}
+
 /// Wraps a function's implementation.
 pub fn udf(
     implementation: impl datafusion::logical_expr::ScalarUDFImpl + 'static,

@@ -17,8 +17,8 @@ use crate::error::{SqlError, SqlState};
 use crate::functions::clock::now_udf;
 use crate::functions::library::{self, LibraryCall};
 use crate::functions::scalar::{
-    AtTimeZone, DatePart, FromEpoch, IntervalFunction, IntervalRule, NumberFunction, Rounding, Template, TemplateCall,
-    carry,
+    AtTimeZone, DatePart, FromEpoch, IntervalFunction, IntervalRule, NumberFunction, PgCast, Rounding, Template,
+    TemplateCall, carry,
 };
 use crate::zset::PgType;
 
@@ -38,6 +38,7 @@ pub(super) fn type_call(call: ScalarFunction, schema: &DFSchema) -> Result<Expr>
         "coalesce" | "greatest" | "least" | "nullif" | "make_array" => same_type(call, schema),
         "log" if call.args.len() == 1 => function("log10", call.args, schema),
         "cardinality" => Ok(as_integer(Expr::ScalarFunction(call))),
+        "date_trunc" if call.args.len() == 2 => truncated(call, schema),
         // An array without elements has no length.
         "array_length" => {
             let length = as_integer(Expr::ScalarFunction(call));
@@ -46,6 +47,16 @@ pub(super) fn type_call(call: ScalarFunction, schema: &DFSchema) -> Result<Expr>
         }
         _ => Ok(Expr::ScalarFunction(call)),
     }
+}
+
+/// `date_trunc` of a time with zone is that of the local time.
+fn truncated(mut call: ScalarFunction, schema: &DFSchema) -> Result<Expr> {
+    let value = Operand::new(call.args[1].clone(), schema)?;
+    if value.kind != Some(PgType::Timestamptz) {
+        return Ok(Expr::ScalarFunction(call));
+    }
+    call.args[1] = cast_to(value, &PgType::Timestamp)?;
+    Ok(PgCast::call(Expr::ScalarFunction(call), &PgType::Timestamp, &PgType::Timestamptz, true))
 }
 
 fn two(args: Vec<Expr>) -> Result<[Expr; 2]> {

@@ -147,9 +147,10 @@ fn how(from: &PgType, to: &PgType) -> How {
         (Json | Jsonb, to) if is_number(to) => How::Own,
         (Bool, Int4) | (Int4, Bool) => How::Native,
         (Int2 | Int4 | Int8 | Oid, Oid) | (Oid, Int2 | Int4 | Int8) => How::Native,
-        (Date | Timestamp | Timestamptz, Date | Timestamp | Timestamptz) => How::Native,
+        (Timestamptz, Date | Timestamp | Time) | (Date | Timestamp, Timestamptz) => How::Own,
+        (Date | Timestamp, Date | Timestamp) => How::Native,
         (Interval, Time) | (Time, Interval) => How::Own,
-        (Timestamp | Timestamptz, Time) => How::Native,
+        (Timestamp, Time) => How::Native,
         (Bytea, Bytea) | (Uuid, Uuid) | (Array(_), Array(_)) | (Interval, Interval) => How::Native,
         _ => How::Never,
     }
