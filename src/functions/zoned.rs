@@ -75,10 +75,6 @@ impl ScalarUDFImpl for InZone {
         self.inner.return_field_from_args(args)
     }
 
-    fn display_name(&self, arguments: &[Expr]) -> Result<String> {
-        self.inner.inner().display_name(arguments)
-    }
-
     fn schema_name(&self, arguments: &[Expr]) -> Result<String> {
         self.inner.schema_name(arguments)
     }
