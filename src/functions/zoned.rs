@@ -11,6 +11,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
 };
 
+use super::library::LibraryCall;
 use super::scalar::{minds_zone, udf};
 
 /// The plan with every call that depends on the time zone bound to this one. Calls that are bound already stay as they
@@ -22,7 +23,7 @@ pub fn in_zone(plan: LogicalPlan, zone: &str) -> Result<LogicalPlan> {
     let bound = plan.transform_down_with_subqueries(|plan| {
         plan.map_expressions(|expression| {
             expression.transform_up(|part| match part {
-                Expr::ScalarFunction(mut call) if minds_zone(call.func.inner().as_ref()) => {
+                Expr::ScalarFunction(mut call) if depends(&call.func) => {
                     let inner = call.func.clone();
                     call.func = udf(InZone { inner, zone: zone.to_string(), options: options.clone() });
                     Ok(Transformed::yes(Expr::ScalarFunction(call)))
@@ -32,6 +33,16 @@ pub fn in_zone(plan: LogicalPlan, zone: &str) -> Result<LogicalPlan> {
         })
     })?;
     Ok(bound.data)
+}
+
+fn depends(function: &ScalarUDF) -> bool {
+    let function = function.inner().as_ref();
+    minds_zone(function) || function.downcast_ref::<LibraryCall>().is_some_and(LibraryCall::minds_zone)
+}
+
+/// The function that is called in a zone; others are themselves.
+pub(super) fn unbound(function: &ScalarUDF) -> &ScalarUDF {
+    function.inner().as_ref().downcast_ref::<InZone>().map_or(function, |bound| bound.inner.as_ref())
 }
 
 /// A function that is always called with one zone.

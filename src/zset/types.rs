@@ -56,6 +56,15 @@ pub enum PgType {
 pub const NUMERIC_SCALE: i8 = 16;
 
 impl PgType {
+    /// Whether values are instants, which are shown and read in a time zone.
+    pub fn has_zone(&self) -> bool {
+        match self {
+            PgType::Timestamptz => true,
+            PgType::Array(item) => item.has_zone(),
+            _ => false,
+        }
+    }
+
     /// The Arrow type of a column of this type.
     pub fn arrow(&self) -> DataType {
         match self {

@@ -33,6 +33,11 @@ impl LibraryCall {
         udf(LibraryCall { entry, kinds, result, signature }).call(arguments)
     }
 
+    /// Whether the value depends on the time zone that it is called in.
+    pub fn minds_zone(&self) -> bool {
+        self.result.has_zone() || self.kinds.iter().any(PgType::has_zone)
+    }
+
     fn identity(&self) -> (&'static str, &'static str, &[PgType], &PgType) {
         (self.entry.name, self.entry.arguments, &self.kinds, &self.result)
     }

@@ -40,14 +40,7 @@ impl PgCast {
     }
 
     pub(super) fn minds_zone(&self) -> bool {
-        fn zoned(kind: &PgType) -> bool {
-            match kind {
-                PgType::Timestamptz => true,
-                PgType::Array(item) => zoned(item),
-                _ => false,
-            }
-        }
-        zoned(&self.from) || zoned(&self.to)
+        self.from.has_zone() || self.to.has_zone()
     }
 
     fn array(&self, array: &ArrayRef, style: &TextStyle) -> Result<ArrayRef> {

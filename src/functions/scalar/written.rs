@@ -4,6 +4,7 @@ use std::any::Any;
 
 use datafusion::logical_expr::ScalarUDF;
 
+use super::super::zoned::unbound;
 use super::calendar::{AtTimeZone, DatePart};
 use super::{Arithmetic, JsonCall, NumberFunction, PgCast, TimeOperation, compare};
 use crate::zset::PgType;
@@ -23,7 +24,7 @@ pub enum Written {
 
 /// `None` for functions that are written as they are called.
 pub fn written(function: &ScalarUDF) -> Option<Written> {
-    let function = function.inner().as_ref() as &dyn Any;
+    let function = unbound(function).inner().as_ref() as &dyn Any;
     if let Some(arithmetic) = function.downcast_ref::<Arithmetic>() {
         Some(Written::Infix(arithmetic.symbol()))
     } else if let Some(operation) = function.downcast_ref::<TimeOperation>() {
