@@ -104,11 +104,10 @@ impl ExactFloats {
         if total.is_finite() { Ok(total) } else { Err(Overflow) }
     }
 
-    /// The sum as two doubles: rounded, and what rounding left of it.
-    pub(super) fn total_pair(&self, group: u32) -> Result<(f64, f64), Overflow> {
-        let high = self.total(group)?;
-        if !high.is_finite() {
-            return Ok((high, 0.0));
+    /// The sum without any rounding: doubles, falling, of which each is what the ones before lack.
+    pub(super) fn parts(&self, group: u32) -> Result<Vec<f64>, Overflow> {
+        if let Some(special) = self.special_total(group) {
+            return Ok(vec![special]);
         }
         let mut rest = ExactFloats::default();
         rest.grow(1);
@@ -116,8 +115,27 @@ impl ExactFloats {
             let place = rest.place(index);
             rest.bins[place].sums[0] = sum;
         }
-        rest.add(0, high, -1);
-        Ok((high, rest.total(0)?))
+        let mut parts = Vec::with_capacity(3);
+        loop {
+            match rest.total(0)? {
+                0.0 => return Ok(parts),
+                part => {
+                    rest.add(0, part, -1);
+                    parts.push(part);
+                }
+            }
+        }
+    }
+
+    /// Adds a product of two doubles: what rounding takes from it is added, too.
+    #[inline]
+    pub(super) fn add_product(&mut self, group: u32, one: f64, other: f64, weight: Weight) {
+        let product = one * other;
+        self.add(group, product, weight);
+        let lost = one.mul_add(other, -product);
+        if lost.is_finite() {
+            self.add(group, lost, weight);
+        }
     }
 
     fn special_total(&self, group: u32) -> Option<f64> {

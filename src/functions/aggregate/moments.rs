@@ -1,7 +1,7 @@
 //! Variances, covariances and regressions: exact sums of values and products, put together when they are read.
 //!
-//! Sums of squares are of the size of their squares, so the small difference that a variance is takes twice the digits
-//! of a double: products are added with what rounding takes from them, and sums are read as pairs of doubles.
+//! Sums of squares are of the size of their squares, so the small difference that a variance is takes more digits than a
+//! double has: sums and products keep all of theirs, and only the difference is rounded.
 
 use std::sync::Arc;
 
@@ -81,26 +81,24 @@ impl Moments {
         Self { sums: (0..sums).map(|_| ExactFloats::default()).collect(), counts: Vec::new(), finish }
     }
 
-    fn add_product(&mut self, sum: usize, group: u32, one: f64, other: f64, weight: Weight) {
-        let product = one * other;
-        self.sums[sum].add(group, product, weight);
-        let lost = one.mul_add(other, -product);
-        if lost.is_finite() {
-            self.sums[sum].add(group, lost, weight);
-        }
-    }
-
     fn count(&mut self, group: u32, weight: Weight) {
         let count = &mut self.counts[group as usize];
         *count = weights_add(*count, weight);
     }
 
-    /// `sum(ab) - sum(a) sum(b) / n`
+    /// `(n sum(ab) - sum(a) sum(b)) / n`, of which the difference is exact.
     fn centred(&self, group: u32, ab: usize, a: usize, b: usize) -> Result<f64, Overflow> {
-        let count = Pair(self.counts[group as usize] as f64, 0.0);
-        let read = |sum: usize| self.sums[sum].total_pair(group).map(|(high, low)| Pair(high, low));
-        let difference = count.times(read(ab)?).minus(read(a)?.times(read(b)?));
-        Ok((difference.0 + difference.1) / count.0)
+        let count = self.counts[group as usize] as f64;
+        let mut difference = ExactFloats::default();
+        difference.grow(1);
+        for part in self.sums[ab].parts(group)? {
+            difference.add_product(0, count, part, 1);
+        }
+        let others = self.sums[b].parts(group)?;
+        for part in self.sums[a].parts(group)? {
+            others.iter().for_each(|other| difference.add_product(0, part, *other, -1));
+        }
+        Ok(difference.total(0)? / count)
     }
 
     fn result(&self, group: u32) -> Result<Option<f64>, Overflow> {
@@ -156,36 +154,6 @@ fn slope(xy: f64, xx: f64) -> Option<f64> {
     (xx != 0.0).then(|| xy / xx)
 }
 
-/// A number as a double and what it lacks.
-#[derive(Clone, Copy)]
-struct Pair(f64, f64);
-
-impl Pair {
-    fn times(self, other: Pair) -> Pair {
-        let high = self.0 * other.0;
-        if !high.is_finite() {
-            return Pair(high, 0.0);
-        }
-        let lost = self.0.mul_add(other.0, -high);
-        Pair::normal(high, lost + (self.0 * other.1 + self.1 * other.0))
-    }
-
-    fn minus(self, other: Pair) -> Pair {
-        let high = self.0 - other.0;
-        if !high.is_finite() {
-            return Pair(high, 0.0);
-        }
-        let part = high - self.0;
-        let lost = (self.0 - (high - part)) - (other.0 + part);
-        Pair::normal(high, lost + (self.1 - other.1))
-    }
-
-    fn normal(high: f64, low: f64) -> Pair {
-        let sum = high + low;
-        Pair(sum, low - (sum - high))
-    }
-}
-
 impl Accumulate for Moments {
     fn grow(&mut self, groups: usize) {
         self.sums.iter_mut().for_each(|sum| sum.grow(groups));
@@ -199,7 +167,7 @@ impl Accumulate for Moments {
                 let (group, x) = (groups[row], values(0)[row]);
                 self.count(group, weight);
                 self.sums[X].add(group, x, weight);
-                self.add_product(XX, group, x, x, weight);
+                self.sums[XX].add_product(group, x, x, weight);
             }),
             _ => {
                 let nulls = NullBuffer::union(arguments[0].nulls(), arguments[1].nulls());
@@ -208,9 +176,9 @@ impl Accumulate for Moments {
                     self.count(group, weight);
                     self.sums[X].add(group, x, weight);
                     self.sums[Y].add(group, y, weight);
-                    self.add_product(XX, group, x, x, weight);
-                    self.add_product(YY, group, y, y, weight);
-                    self.add_product(XY, group, x, y, weight);
+                    self.sums[XX].add_product(group, x, x, weight);
+                    self.sums[YY].add_product(group, y, y, weight);
+                    self.sums[XY].add_product(group, x, y, weight);
                 });
             }
         }
