@@ -125,6 +125,7 @@ fn metrics(engine: &Engine, wire: &Wire, started: Instant) -> Vec<Metric> {
     let mut metrics = totals(engine, wire);
     metrics.extend(relations(engine));
     metrics.extend(sources(engine));
+    metrics.extend(watermarks(engine));
     metrics.push(Metric::one("uptime_seconds", Kind::Gauge, "Time since the start.", started.elapsed().as_secs_f64()));
     if let Some(bytes) = resident_bytes() {
         metrics.push(Metric::one("resident_memory_bytes", Kind::Gauge, "Memory of the process.", bytes));
@@ -200,6 +201,18 @@ fn sources(engine: &Engine) -> Vec<Metric> {
         counter("source_dead_letters_total", "Pieces of input that could not be read.", letters),
         Metric { name: "source_failing", kind: Kind::Gauge, help: "1 if its last attempt failed.", samples: failing },
     ]
+}
+
+/// How far event time has come, and what came behind it.
+fn watermarks(engine: &Engine) -> Vec<Metric> {
+    let published = engine.published();
+    let with_watermark = published.catalog.relations().filter(|relation| relation.watermark.is_some());
+    let late = with_watermark.map(|relation| {
+        let labels = vec![("relation", format!("{}.{}", relation.schema, relation.name))];
+        (labels, engine.counters().of_source(relation.id).late_rows as f64)
+    });
+    let (name, help) = ("late_rows_total", "Rows that came behind the watermark.");
+    vec![Metric { name, kind: Kind::Counter, help, samples: late.collect() }]
 }
 
 /// Resident memory of this process, where the system tells.

@@ -31,7 +31,9 @@ impl plan::Inputs for Relations<'_> {
     fn find(&self, table: &TableReference) -> Option<InputRelation> {
         let relation = self.0.named(table.schema()?, table.table())?;
         let key = relation.primary_key.clone();
-        Some(InputRelation { id: relation.id, schema: relation.arrow_schema(), append_only: relation.append_only, key })
+        let watermark = relation.watermark.map(|watermark| watermark.column);
+        let append_only = relation.append_only;
+        Some(InputRelation { id: relation.id, schema: relation.arrow_schema(), append_only, key, watermark })
     }
 }
 

@@ -11,8 +11,8 @@ mod snapshot;
 
 pub use edit::CatalogEdit;
 pub use lookup::{nearest, quote_name};
-pub use relation::{Column, Relation, RelationKind};
+pub use relation::{Column, Relation, RelationKind, Watermark};
 pub use snapshot::{
-    CATALOG_SCHEMA, Catalog, DATABASE, DEAD_LETTERS, FIRST_USER_ID, OID_BASE, PUBLIC_SCHEMA, SYSTEM_SCHEMAS, Schema,
-    is_system_schema,
+    CATALOG_SCHEMA, Catalog, DATABASE, DEAD_LETTERS, FIRST_USER_ID, LATE_ROWS, OID_BASE, PUBLIC_SCHEMA, SYSTEM_SCHEMAS,
+    Schema, WATERMARKS, is_system_schema,
 };

@@ -87,6 +87,15 @@ impl Column {
     }
 }
 
+/// How late the rows of a relation may come: `WATERMARK FOR column AS column - delay`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watermark {
+    /// The column of a row's time.
+    pub column: usize,
+    /// Microseconds by which the watermark is behind the newest time.
+    pub delay: i64,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Relation {
     pub id: RelationId,
@@ -99,6 +108,8 @@ pub struct Relation {
     /// Indices of the key's columns, in the key's order; empty if no key is declared.
     pub primary_key: Vec<usize>,
     pub append_only: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<Watermark>,
     /// Indexes: the columns of the indexed relation by which its rows are arranged; empty if nothing is kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub index_key: Vec<usize>,

@@ -19,6 +19,10 @@ pub const CATALOG_SCHEMA: &str = "hw_catalog";
 pub const SYSTEM_SCHEMAS: [&str; 3] = ["pg_catalog", "information_schema", CATALOG_SCHEMA];
 /// The relation of messages that sources could not decode.
 pub const DEAD_LETTERS: RelationId = RelationId(1);
+/// The relation of how far the times of relations with a watermark have come.
+pub const WATERMARKS: RelationId = RelationId(2);
+/// The relation of rows that came behind the watermark.
+pub const LATE_ROWS: RelationId = RelationId(3);
 /// Ids below are Headwater's own relations.
 pub const FIRST_USER_ID: u64 = 64;
 /// PostgreSQL's first OID for objects of users; a relation's OID is this plus its id.
@@ -57,7 +61,10 @@ struct StoredCatalog {
 }
 
 impl From<StoredCatalog> for Catalog {
-    fn from(stored: StoredCatalog) -> Self {
+    fn from(mut stored: StoredCatalog) -> Self {
+        // A catalog that was written by an older version may lack some of our own.
+        let known: Vec<RelationId> = stored.relations.iter().map(|relation| relation.id).collect();
+        stored.relations.extend(own_relations().into_iter().filter(|own| !known.contains(&own.id)));
         let key = |relation: &Relation| (relation.schema.clone(), relation.name.clone());
         Self {
             names: stored.relations.iter().map(|relation| (key(relation), relation.id)).collect(),
@@ -86,7 +93,7 @@ impl Catalog {
         let schemas = [(PUBLIC_SCHEMA, 2200), (CATALOG_SCHEMA, OID_BASE - 1)];
         let stored = StoredCatalog {
             schemas: schemas.map(|(name, oid)| Schema { name: name.to_string(), oid }).to_vec(),
-            relations: vec![dead_letters()],
+            relations: own_relations(),
             next_id: FIRST_USER_ID,
             version: 0,
         };
@@ -216,24 +223,42 @@ impl Catalog {
     }
 }
 
-fn dead_letters() -> Relation {
-    let column = |name: &str, pg_type| Column { nullable: false, ..Column::new(name, pg_type) };
+/// The relations that the engine itself fills.
+fn own_relations() -> Vec<Relation> {
+    let dead_letters = [
+        ("source", PgType::Text),
+        ("place", PgType::Text),
+        ("position", PgType::Int8),
+        ("bytes", PgType::Bytea),
+        ("reason", PgType::Text),
+        ("hw_step", PgType::Int8),
+    ];
+    let watermarks = [("id", PgType::Int8), ("relation", PgType::Text), ("watermark", PgType::Timestamp)];
+    let late_rows = [
+        ("relation", PgType::Text),
+        ("row", PgType::Jsonb),
+        ("watermark", PgType::Timestamp),
+        ("hw_step", PgType::Int8),
+    ];
+    vec![
+        own_relation(DEAD_LETTERS, "hw_dead_letters", &dead_letters, true),
+        own_relation(WATERMARKS, "hw_watermarks", &watermarks, false),
+        own_relation(LATE_ROWS, "hw_late_rows", &late_rows, true),
+    ]
+}
+
+fn own_relation(id: RelationId, name: &str, columns: &[(&str, PgType)], append_only: bool) -> Relation {
+    let column = |(name, kind): &(&str, PgType)| Column { nullable: false, ..Column::new(*name, kind.clone()) };
     Relation {
-        id: DEAD_LETTERS,
-        oid: OID_BASE + DEAD_LETTERS.0 as u32,
+        id,
+        oid: OID_BASE + id.0 as u32,
         schema: CATALOG_SCHEMA.to_string(),
-        name: "hw_dead_letters".to_string(),
+        name: name.to_string(),
         kind: RelationKind::Table,
-        columns: vec![
-            column("source", PgType::Text),
-            column("place", PgType::Text),
-            column("position", PgType::Int8),
-            column("bytes", PgType::Bytea),
-            column("reason", PgType::Text),
-            column("hw_step", PgType::Int8),
-        ],
+        columns: columns.iter().map(column).collect(),
         primary_key: Vec::new(),
-        append_only: true,
+        append_only,
+        watermark: None,
         index_key: Vec::new(),
         definition: String::new(),
         depends_on: Vec::new(),
@@ -256,6 +281,7 @@ pub(super) mod tests {
             columns: vec![Column::new("a", PgType::Int4)],
             primary_key: Vec::new(),
             append_only: false,
+            watermark: None,
             index_key: Vec::new(),
             definition: String::new(),
             depends_on: depends_on.to_vec(),

@@ -14,6 +14,7 @@ mod sink;
 mod source;
 
 pub use file::{Export, ExportSpec};
+pub use format::json_objects;
 pub use nexmark::{NexmarkKind, nexmark_batch, nexmark_columns};
 pub use options::{OptionDoc, Side};
 pub use paths::{AllowedPaths, OutputFile};

@@ -200,7 +200,7 @@ fn assert_same_bytes(one: &Delta, other: &Delta) {
 }
 
 /// A new operator with the state of the old one, cut into shares as for other workers and maybe written and read.
-fn reload(operator: &mut dyn Operator, make: Make, random: &mut SmallRng) -> Box<dyn Operator> {
+pub(crate) fn reload(operator: &mut dyn Operator, make: Make, random: &mut SmallRng) -> Box<dyn Operator> {
     let parts = operator.save();
     let mut fresh = make();
     if parts.is_empty() {

@@ -37,6 +37,8 @@ pub struct SourceCounters {
     pub rows: u64,
     pub bytes: u64,
     pub dead_letters: u64,
+    /// Rows behind the watermark, also of tables.
+    pub late_rows: u64,
     pub finished: bool,
     pub last_error: Option<String>,
 }

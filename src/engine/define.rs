@@ -14,6 +14,7 @@ use super::ingest::check_source;
 use super::outlets::{Subscribe, Subscription};
 use super::run::{Core, Flow};
 use super::step::Inputs;
+use super::watermark::{self, Lateness};
 use crate::catalog::{Catalog, CatalogEdit, Relation, RelationKind};
 use crate::dataflow::{Command, Graph, Install, Node, NodeKind, SavedPart, Start};
 use crate::error::{SqlError, SqlResult, SqlState};
@@ -39,6 +40,7 @@ impl plan::Inputs for CatalogInputs<'_> {
             schema: relation.arrow_schema(),
             append_only: flow.map_or(relation.append_only, |flow| flow.append_only),
             key: relation.primary_key.clone(),
+            watermark: relation.watermark.map(|watermark| watermark.column),
         })
     }
 }
@@ -61,10 +63,15 @@ impl Core {
         }
         let after = self.catalog.check_all(&edits)?;
         let published = self.published.borrow().clone();
-        let rows = admit(Write { changes, sync: true }, &after, &published, &mut Pending::default())?;
+        let mut lateness = Lateness::default();
+        let (write, judged) = lateness.judge(Write { changes, sync: true }, &after, &published);
+        let rows = admit(write, &after, &published, &mut Pending::default())?;
+        self.count_late(lateness.accept(judged));
         let before = (self.catalog.clone(), self.flows.clone());
         let mut inputs = Inputs { edits, ..Inputs::default() };
         rows.into_iter().for_each(|(table, rows)| inputs.add(table, rows));
+        lateness.finish(&mut inputs, &after, &published, self.at.step.next());
+        watermark::forget(&mut inputs, &self.catalog, &after, &published);
         let taken = self.create(after, &inputs.edits, true, filled);
         let taken = taken.and_then(|commands| Ok((self.log_step(inputs)?, commands)));
         let (record, mut commands) = match taken {

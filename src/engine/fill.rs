@@ -20,7 +20,7 @@ use super::ingest::Reread;
 use super::record::Position;
 use super::run::{Core, WriteReply};
 use super::step::collect_step;
-use crate::catalog::{Catalog, CatalogEdit, OID_BASE, Relation, RelationKind};
+use crate::catalog::{Catalog, CatalogEdit, OID_BASE, Relation, RelationKind, WATERMARKS};
 use crate::dataflow::{Class, Command, Graph, Install, NodeKind, Report, SavedPart, Start, Workers};
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::state::Snapshot;
@@ -176,7 +176,9 @@ impl Core {
         let id = self.jobs_begun;
         let mut inputs: Vec<Input> = graph.relations().into_iter().filter_map(|id| self.input(id)).collect();
         // The small ones first: what joins find already there, they need not correct.
-        inputs.sort_by_key(|input| (matches!(input.contents, Contents::Again(..)), input.rows()));
+        // Watermarks last: they say of what is there already that it is all.
+        let is_read_again = |input: &Input| matches!(input.contents, Contents::Again(..));
+        inputs.sort_by_key(|input| (input.id == WATERMARKS, is_read_again(input), input.rows()));
         let (steps, received) = channel();
         self.fills.insert(id, Fill { reads: graph.relations(), steps });
         let job = Job {
@@ -396,7 +398,7 @@ impl Filler {
             }
             Contents::Again(relation, position) => {
                 let (config, runtime) = source();
-                let mut again = Reread::open(&relation, config, None, position)?;
+                let mut again = Reread::open(&relation, config, (None, None), position)?;
                 while let Some(rows) = runtime.block_on(again.next())? {
                     take(rows)?;
                 }

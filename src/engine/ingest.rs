@@ -12,7 +12,8 @@ use super::event::{Event, Events, SourceRows};
 use super::handle::EngineConfig;
 use super::record::Position;
 use super::run::Core;
-use crate::catalog::{Catalog, DEAD_LETTERS, Relation, RelationKind};
+use super::watermark::{self, Reached, timely_in_order};
+use crate::catalog::{Catalog, DEAD_LETTERS, Relation, RelationKind, Watermark};
 use crate::connectors::{self, AllowedPaths, Budget, DeadLetter, Polled, Source, SourceSpec};
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::zset::{RelationId, Rows, Step};
@@ -102,18 +103,23 @@ impl Core {
     pub(super) fn reread(&self, id: RelationId, from: Option<Position>, to: Option<Position>) -> SqlResult<Rows> {
         let unknown = || SqlError::internal(format!("{id} is no source"));
         let relation = self.catalog.get(id).ok_or_else(unknown)?;
-        self.runtime.block_on(reread(relation, &self.config, from, to))
+        let reached = match from {
+            Some(_) => watermark::reached(&self.published.borrow(), id),
+            None => None,
+        };
+        self.runtime.block_on(reread(relation, &self.config, (from, reached), to))
     }
 }
 
-/// The rows of a source between two positions, once more.
+/// The rows of a source between two positions, once more, without those that are late. At the first position its
+/// watermark stood as it is given.
 ///
 /// # Errors
 /// What was read before is not there any more.
 pub(super) async fn reread(
     relation: &Relation,
     config: &EngineConfig,
-    from: Option<Position>,
+    from: (Option<Position>, Reached),
     to: Option<Position>,
 ) -> SqlResult<Rows> {
     let schema = relation.arrow_schema();
@@ -131,26 +137,36 @@ pub(super) struct Reread {
     name: String,
     source: Box<dyn Source>,
     to: Position,
-    reached: bool,
+    ended: bool,
+    watermark: Option<Watermark>,
+    reached: Reached,
 }
 
 impl Reread {
-    pub fn open(relation: &Relation, config: &EngineConfig, from: Option<Position>, to: Position) -> SqlResult<Self> {
+    pub fn open(
+        relation: &Relation,
+        config: &EngineConfig,
+        (from, reached): (Option<Position>, Reached),
+        to: Position,
+    ) -> SqlResult<Self> {
         let source = open(relation, config, from, Some(to.clone()))?;
-        Ok(Self { name: relation.name.clone(), source, to, reached: false })
+        let (name, watermark) = (relation.name.clone(), relation.watermark);
+        Ok(Self { name, source, to, ended: false, watermark, reached })
     }
 
     pub async fn next(&mut self) -> SqlResult<Option<Rows>> {
-        if self.reached {
+        if self.ended {
             return Ok(None);
         }
         let polled = self.source.poll(POLL).await.map_err(|failed| failed.error)?;
-        self.reached = polled.position == self.to;
-        if polled.finished && !self.reached {
+        self.ended = polled.position == self.to;
+        if polled.finished && !self.ended {
             let message = format!("source \"{}\" ends before the position that was read already", self.name);
             return Err(SqlError::new(SqlState::DATA_CORRUPTED, message));
         }
-        Ok(Some(Rows::inserts(polled.rows)))
+        let rows = Rows::inserts(polled.rows);
+        let timely = self.watermark.and_then(|watermark| timely_in_order(&rows, watermark, &mut self.reached));
+        Ok(Some(timely.map_or_else(|| rows.clone(), |timely| rows.filter(&timely))))
     }
 }
 

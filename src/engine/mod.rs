@@ -21,6 +21,7 @@ mod sinks;
 mod step;
 #[cfg(test)]
 mod tests;
+mod watermark;
 
 pub use counters::{Counters, SourceCounters};
 pub use event::{TableChange, Write, WriteError};

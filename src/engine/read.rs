@@ -112,7 +112,7 @@ impl Engine {
         for relation in reads.iter().filter_map(|id| published.catalog.get(*id)) {
             if relation.kind == RelationKind::Source {
                 let to = published.positions.get(&relation.id).cloned();
-                let again = reread(relation, &self.0.config, None, to);
+                let again = reread(relation, &self.0.config, (None, None), to);
                 // The caller may be a task of some runtime, where blocking is not allowed.
                 let runtime = &self.0.runtime;
                 let rows = std::thread::scope(|scope| scope.spawn(|| runtime.block_on(again)).join());

@@ -19,6 +19,7 @@ use super::ingest::{Positions, Readers};
 use super::outlets::Outlets;
 use super::published::{Contents, Published};
 use super::step::Inputs;
+use super::watermark::Lateness;
 use crate::catalog::{Catalog, DEAD_LETTERS};
 use crate::dataflow::{Report, Workers};
 use crate::error::{SqlError, SqlResult, SqlState};
@@ -82,6 +83,7 @@ pub(super) type WriteReply = oneshot::Sender<Result<Step, WriteError>>;
 struct Gathered {
     inputs: Inputs,
     pending: Pending,
+    lateness: Lateness,
     writers: Vec<WriteReply>,
     readers: Vec<oneshot::Sender<SqlResult<()>>>,
     finished: Vec<RelationId>,
@@ -196,13 +198,15 @@ impl Core {
     fn gather_write(&mut self, write: Write, reply: WriteReply, gathered: &mut Gathered) {
         let sync = write.sync;
         let published = self.published.borrow().clone();
+        let (write, judged) = gathered.lateness.judge(write, &self.catalog, &published);
         match admit(write, &self.catalog, &published, &mut gathered.pending) {
             Err(error) => {
                 Counters::add(&self.counters.writes_refused, 1);
                 let _ = reply.send(Err(error));
             }
             Ok(taken) => {
-                for (table, rows) in taken {
+                self.count_late(gathered.lateness.accept(judged));
+                for (table, rows) in taken.into_iter().filter(|(_, rows)| !rows.is_empty()) {
                     gathered.rows += rows.len();
                     gathered.inputs.add(table, rows);
                 }
@@ -229,7 +233,10 @@ impl Core {
                 .add(DEAD_LETTERS, super::ingest::dead_letter_rows(&relation.name, step, &source.dead_letters));
         }
         gathered.rows += source.rows.len();
-        let rows = match self.upserted(&relation, source.rows, &mut gathered.pending) {
+        let published = self.published.borrow().clone();
+        let (rows, late) = gathered.lateness.take_in_order(&relation, source.rows, &published);
+        self.count_late(vec![(relation.id, late)]);
+        let rows = match self.upserted(&relation, rows, &mut gathered.pending) {
             Ok(rows) => rows,
             Err(error) => return self.source_failed(source.source, source.reader, error),
         };
@@ -247,7 +254,10 @@ impl Core {
     }
 
     /// Takes the gathered step and answers everyone who waits for it.
-    fn settle(&mut self, gathered: Gathered) {
+    fn settle(&mut self, mut gathered: Gathered) {
+        let published = self.published.borrow().clone();
+        let step = self.at.step.next();
+        std::mem::take(&mut gathered.lateness).finish(&mut gathered.inputs, &self.catalog, &published, step);
         if gathered.inputs.is_empty() {
             self.tell_finished(&gathered.finished);
             return answer(gathered.writers, gathered.readers, &Ok(self.at.step));
@@ -268,6 +278,12 @@ impl Core {
             self.keep_to_memory_limit();
         }
         self.checkpoint_if_due();
+    }
+
+    pub(super) fn count_late(&self, counts: Vec<(RelationId, u64)>) {
+        for (id, late) in counts.into_iter().filter(|(_, late)| *late > 0) {
+            self.counters.source(id, |counters| counters.late_rows += late);
+        }
     }
 
     /// A source counts as finished when its last rows are published, and not before.

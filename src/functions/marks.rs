@@ -12,9 +12,15 @@ use crate::error::SqlError;
 /// `hw_with_ties(n)`: the count of a limit that takes ties with it.
 pub const WITH_TIES: &str = "hw_with_ties";
 
+/// `hw_window_close()`: the condition in HAVING that a group's window is closed.
+pub const WINDOW_CLOSE: &str = "hw_window_close";
+
 pub(super) fn marks() -> Vec<Arc<ScalarUDF>> {
-    let signature = Signature::any(1, Volatility::Immutable);
-    vec![Arc::new(ScalarUDF::from(Mark { name: WITH_TIES, gives: DataType::Int64, signature }))]
+    let mark = |name, gives, signature| Arc::new(ScalarUDF::from(Mark { name, gives, signature }));
+    vec![
+        mark(WITH_TIES, DataType::Int64, Signature::any(1, Volatility::Immutable)),
+        mark(WINDOW_CLOSE, DataType::Boolean, Signature::nullary(Volatility::Immutable)),
+    ]
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -7,6 +7,7 @@ mod config;
 mod context;
 mod deparse;
 pub mod errors;
+mod event_time;
 mod library;
 mod marks;
 mod one_row;
@@ -27,9 +28,10 @@ pub use config::{
 pub use context::{StatementContext, depends_on_session, fix_context};
 pub use deparse::{Text, expression_text, physical_text, plain_words, sort_text};
 pub use errors::{arrow_sql_error, friendly_types, sql_error};
-pub use marks::WITH_TIES;
+pub use event_time::{Closing, closing_keys, constant_micros};
+pub use marks::{WINDOW_CLOSE, WITH_TIES};
 pub use one_row::only_row;
-pub use scalar::{canonical_value, is_canonical};
+pub use scalar::{canonical_value, is_canonical, window_end};
 pub use system::{SystemFunctions, fix_system, system_functions};
 pub use typing::{
     WRITTEN_CAST, assignment_cast, give_expression_types, give_types, least, series, wider_of, without_length,

@@ -41,12 +41,16 @@ impl Lowering<'_> {
         let input = self.stream(&aggregate.input)?;
         let append_only = self.nodes[input.node].append_only;
         let grouping_sets = aggregate.group_expr.iter().any(|key| matches!(key, Expr::GroupingSet(_)));
+        let closing = self.closing(aggregate, append_only);
         let mut columns = Columns::default();
         let key: Vec<usize> = aggregate.group_expr.iter().map(|key| columns.place(key)).collect();
         match calls(aggregate, append_only, &mut columns) {
             _ if grouping_sets => self.recompute(plan),
             Some(calls) if calls.is_empty() && !key.is_empty() => self.distinct(aggregate, input),
-            Some(calls) if !calls.is_empty() => self.groups(aggregate, input, &columns.0, key, calls),
+            Some(calls) if !calls.is_empty() => match closing {
+                Some(closing) => self.closing_groups(aggregate, (input, &columns.0), (key, calls), closing),
+                None => self.groups(aggregate, input, &columns.0, key, calls),
+            },
             _ if !key.is_empty() => self.keyed_aggregate(aggregate),
             _ => self.recompute(plan),
         }

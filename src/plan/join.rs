@@ -32,6 +32,9 @@ enum Kind {
 
 impl Lowering<'_> {
     pub fn join(&mut self, plan: &LogicalPlan, join: &Join) -> SqlResult<Stream> {
+        if let Some(stream) = self.window_close(join)? {
+            return Ok(stream);
+        }
         let Some((kind, swapped)) = kind_of(join) else { return self.recompute(plan) };
         let (left_keys, right_keys): (Vec<Expr>, Vec<Expr>) = join.on.iter().cloned().unzip();
         let left = self.side(&join.left, &left_keys)?;

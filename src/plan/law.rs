@@ -90,7 +90,13 @@ impl World {
 impl Inputs for World {
     fn find(&self, table: &TableReference) -> Option<InputRelation> {
         let (id, name, schema, _) = self.named(table)?;
-        Some(InputRelation { id: *id, schema: schema.clone(), append_only: *name == "e", key: Vec::new() })
+        Some(InputRelation {
+            id: *id,
+            schema: schema.clone(),
+            append_only: *name == "e",
+            key: Vec::new(),
+            watermark: None,
+        })
     }
 }
 

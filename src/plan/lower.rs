@@ -27,8 +27,14 @@ use crate::functions::errors::sql_error;
 pub fn lower(plan: &LogicalPlan, inputs: &dyn Inputs) -> SqlResult<Graph> {
     let plan = normalize(plan.clone())?;
     refuse_volatile(&plan)?;
-    let mut lowering =
-        Lowering { inputs, nodes: Vec::new(), parts: HashMap::new(), names: Names::of(&plan), done: HashMap::new() };
+    let mut lowering = Lowering {
+        inputs,
+        nodes: Vec::new(),
+        parts: HashMap::new(),
+        names: Names::of(&plan),
+        done: HashMap::new(),
+        emits: false,
+    };
     let stream = lowering.stream(&plan)?;
     let root = lowering.root(stream);
     Ok(lowering.finish(root))
@@ -44,6 +50,8 @@ pub(super) struct Lowering<'a> {
     pub names: Names,
     /// Plans that were lowered already: what occurs twice is kept once.
     done: HashMap<LogicalPlan, Stream>,
+    /// Whether the aggregate that is lowered now gives its groups when their windows close.
+    pub emits: bool,
 }
 
 impl Lowering<'_> {
@@ -58,6 +66,11 @@ impl Lowering<'_> {
         }?;
         self.done.insert(plan.clone(), stream.clone());
         Ok(stream)
+    }
+
+    /// Lets a plan be lowered once more, in another way.
+    pub fn forget(&mut self, plan: &LogicalPlan) {
+        self.done.remove(plan);
     }
 
     /// Plans that read the clock or look at subqueries themselves: rules for time, else recompute.
@@ -155,7 +168,7 @@ impl Lowering<'_> {
         }
     }
 
-    fn relation(&mut self, relation: InputRelation) -> Stream {
+    pub fn relation(&mut self, relation: InputRelation) -> Stream {
         let known = self.nodes.iter().position(|node| matches!(node.kind, NodeKind::Relation(id) if id == relation.id));
         let node = known.unwrap_or_else(|| {
             let (kind, schema) = (NodeKind::Relation(relation.id), relation.schema.clone());

@@ -21,6 +21,7 @@ mod temporal;
 mod ties;
 mod top_k;
 mod unnest;
+mod window_close;
 mod words;
 
 use arrow::datatypes::SchemaRef;
@@ -43,6 +44,8 @@ pub struct InputRelation {
     pub append_only: bool,
     /// Columns of its enforced primary key, if it has one.
     pub key: Vec<usize>,
+    /// The column of its times, if a watermark follows them.
+    pub watermark: Option<usize>,
 }
 
 /// The relations behind the tables of a plan.

@@ -2,14 +2,16 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{Ident, ObjectName, ObjectNamePart, Spanned, TableFactor, VisitMut, VisitorMut};
+use sqlparser::ast::{Expr, Ident, ObjectName, ObjectNamePart, Spanned, TableFactor, VisitMut, VisitorMut};
 
 use super::ast::Alteration;
 use super::bind::BindContext;
 use super::ddl::{at, find, wrong_kind};
+use super::emit::Written;
 use super::grammar::fold;
 use super::parse::{Parsed, parse_query};
 use super::statement::{Define, Notice};
+use super::windows::windowed_table;
 use crate::catalog::{Catalog, CatalogEdit, Relation, RelationKind};
 use crate::error::{SqlError, SqlResult, SqlState};
 
@@ -137,7 +139,7 @@ fn redefined_in(
             to: ObjectName(vec![part(schema), part(name)]),
         };
         let ControlFlow::Continue(()) = query.visit(&mut renamer);
-        edits.push(CatalogEdit::Redefine { id, definition: query.to_string() });
+        edits.push(CatalogEdit::Redefine { id, definition: Written(&query).to_string() });
     }
     Ok(edits)
 }
@@ -159,6 +161,12 @@ impl VisitorMut for Renamer {
             && (fold(schema), fold(bare)) == self.from
         {
             *name = self.to.clone();
+        }
+        if let Some(Expr::CompoundIdentifier(parts)) = windowed_table(factor)
+            && let [schema, bare] = parts.as_slice()
+            && (fold(schema), fold(bare)) == self.from
+        {
+            *parts = self.to.0.iter().filter_map(|part| part.as_ident().cloned()).collect();
         }
         ControlFlow::Continue(())
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sqlparser::ast::{ColumnDef, Expr, Ident, ObjectName, Query, Statement as SqlStatement, TableConstraint};
 
+use super::emit::Written;
 use super::statement::{Begin, CopyFormat, CopyHeader, Discard, ExplainFormat, FetchCount, Set};
 use crate::catalog::RelationKind;
 
@@ -359,7 +360,7 @@ impl fmt::Display for CreateView {
             write_list(f, &self.columns)?;
         }
         write_with(f, &self.options)?;
-        write!(f, " AS {}", self.query)
+        write!(f, " AS {}", Written(&self.query))
     }
 }
 
@@ -368,7 +369,7 @@ impl fmt::Display for CreateSink {
         write!(f, "CREATE SINK {}{}", if self.if_not_exists { "IF NOT EXISTS " } else { "" }, self.name)?;
         match &self.from {
             SinkInput::Relation(name) => write!(f, " FROM {name}")?,
-            SinkInput::Query(query) => write!(f, " AS {query}")?,
+            SinkInput::Query(query) => write!(f, " AS {}", Written(query))?,
         }
         write_with(f, &self.options)?;
         match &self.format {

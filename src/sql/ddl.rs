@@ -71,6 +71,7 @@ pub(super) fn relation(kind: RelationKind, schema: String, name: String, catalog
         columns: Vec::new(),
         primary_key: Vec::new(),
         append_only: false,
+        watermark: None,
         index_key: Vec::new(),
         definition: String::new(),
         depends_on: Vec::new(),
@@ -161,6 +162,7 @@ pub(super) fn create_relation(
     let declared = declared_columns(create, &mut new, &mut notices, parsed, context)?;
     connect(&mut new, declared, &mut notices, context).map_err(place)?;
     find_key(create, &mut new, parsed)?;
+    new.watermark = super::watermark::declared(create, &new, parsed)?;
     new.definition = super::show::create_text(&new);
     created(new, notices, context).map(Statement::Define).map_err(place)
 }
@@ -234,17 +236,6 @@ fn declared_columns(
     }
     for constraint in &create.constraints {
         table_constraint(constraint, notices)?;
-    }
-    for (watermark, _) in &create.watermarks {
-        let name = fold(watermark);
-        if !columns.iter().any(|column| column.name == name) {
-            let error = SqlError::new(SqlState::UNDEFINED_COLUMN, format!("column \"{name}\" does not exist"));
-            let error = match nearest(&name, columns.iter().map(|column| column.name.as_str())) {
-                Some(nearest) => error.hint(format!("Did you mean \"{nearest}\"?")),
-                None => error.hint("WATERMARK FOR names one of the columns."),
-            };
-            return Err(at(parsed, watermark.span, error));
-        }
     }
     Ok(Some(columns))
 }

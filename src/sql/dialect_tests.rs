@@ -41,6 +41,8 @@ CREATE TABLE walk (distance INT, duration INT) WITH (connector='datagen',
 CREATE SOURCE auction WITH (connector='nexmark', nexmark.table.type='Auction',
   nexmark.min.event.gap.in.ns='1000', nexmark.event.num='1000000');
 CREATE TABLE e (id BIGINT, note TEXT) APPEND ONLY;
+CREATE MATERIALIZED VIEW f AS SELECT window_start, count(*) FROM TUMBLE(bid, date_time, INTERVAL '10 seconds') GROUP BY window_start EMIT ON WINDOW CLOSE;
+CREATE SINK g AS SELECT ts, count(*) FROM t GROUP BY ts HAVING count(*) > 1 EMIT ON WINDOW CLOSE WITH (connector = 'file', path = 'x');
 CREATE TABLE acc (id INT PRIMARY KEY, bal NUMERIC(10,2) NOT NULL DEFAULT 0, tags text[], PRIMARY KEY (id));
 INSERT INTO acc VALUES (1, 10) ON CONFLICT (id) DO UPDATE SET bal = excluded.bal RETURNING id;
 UPDATE acc SET bal = bal + 1 WHERE id = 1;

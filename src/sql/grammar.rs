@@ -58,7 +58,11 @@ pub(super) fn statement(parser: &mut Parser<'_>) -> Result<Ast> {
 }
 
 fn sql(parser: &mut Parser<'_>) -> Result<Ast> {
-    parser.parse_statement().map(|statement| Ast::Sql(Box::new(statement)))
+    let statement = match parser.parse_statement()? {
+        sqlparser::ast::Statement::Query(query) => sqlparser::ast::Statement::Query(super::emit::emit(parser, query)?),
+        other => other,
+    };
+    Ok(Ast::Sql(Box::new(statement)))
 }
 
 fn simple(parser: &mut Parser<'_>, ast: Ast) -> Result<Ast> {

@@ -6,6 +6,7 @@ use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
 use super::ast::*;
+use super::emit;
 use super::grammar::{
     Result, expect_word, fold, names_relation_kind, options, peek_word, refuse, relation_kind, word, words,
 };
@@ -102,15 +103,10 @@ fn view(parser: &mut Parser<'_>, kind: RelationKind, or_replace: bool) -> Result
         );
     }
     words(parser, &["WITH", "DATA"]);
-    if words(parser, &["EMIT", "ON", "WINDOW", "CLOSE"]) {
-        return refuse(
-            SqlState::FEATURE_NOT_SUPPORTED,
-            "EMIT ON WINDOW CLOSE is not supported",
-            "Leave it out: the view then shows each window as it stands.",
-        );
-    }
+    let query = emit::emit(parser, query)?;
     let materialized = kind == RelationKind::MaterializedView;
     let view = CreateView { materialized, or_replace, if_not_exists, name, columns, options, query };
+    emit::refuse_in_view(&view)?;
     Ok(Ast::CreateView(Box::new(view)))
 }
 
@@ -247,10 +243,14 @@ fn sink(parser: &mut Parser<'_>) -> Result<Ast> {
 
 /// A query that ends where `WITH (` begins the options: after a table's name the parser would take them for its hints.
 fn query_before_options(parser: &mut Parser<'_>) -> Result<Box<Query>> {
-    let Some(length) = options_ahead(parser) else { return parser.parse_query() };
+    let Some(length) = options_ahead(parser) else {
+        let query = parser.parse_query()?;
+        return emit::emit(parser, query);
+    };
     let tokens = (0..length).map(|ahead| parser.peek_nth_token(ahead)).collect();
     let mut part = super::parse::parser(tokens);
     let query = part.parse_query()?;
+    let query = emit::emit(&mut part, query)?;
     if part.peek_token_ref().token != Token::EOF {
         return part.expected("WITH and the sink's options", part.peek_token());
     }

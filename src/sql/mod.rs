@@ -10,6 +10,7 @@ mod dialect;
 #[cfg(test)]
 mod dialect_tests;
 mod dml;
+mod emit;
 mod errors;
 mod explain;
 mod expression;
@@ -42,6 +43,7 @@ mod types;
 #[cfg(test)]
 mod value_tests;
 mod volatile;
+mod watermark;
 mod windows;
 mod with_ties;
 

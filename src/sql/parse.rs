@@ -57,7 +57,8 @@ pub(super) fn parse_query(text: &str) -> SqlResult<Box<sqlparser::ast::Query>> {
     let places = Places::new(text);
     let tokens = tokenize(text, &places)?;
     let mut parser = parser(tokens.clone());
-    parser.parse_query().map_err(|error| syntax_error(error, &parser, &tokens, &places))
+    let query = parser.parse_query().and_then(|query| super::emit::emit(&mut parser, query));
+    query.map_err(|error| syntax_error(error, &parser, &tokens, &places))
 }
 
 fn tokenize(text: &str, places: &Places) -> SqlResult<Vec<TokenWithSpan>> {

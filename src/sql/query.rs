@@ -10,6 +10,7 @@ use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use sqlparser::ast::{ObjectName, Query as SqlQuery, SetExpr, Statement as SqlStatement};
 
 use super::bind::{BindContext, Nowhere};
+use super::emit::{Written, plan_window_close};
 use super::errors::{is_name_clash, missing_row, planning_error};
 use super::names::shown;
 use super::parse::parse_query;
@@ -61,7 +62,8 @@ pub(super) fn plan_query(
             planned => break planned,
         }
     };
-    let typed = planned.and_then(|plan| functions::give_types(plan_with_ties(as_multisets(plan)?)?));
+    let typed = planned
+        .and_then(|plan| functions::give_types(plan_window_close(plan_with_ties(as_multisets(plan)?)?, context)?));
     typed.map_err(|error| planning_error(&error, places))
 }
 
@@ -186,7 +188,7 @@ pub(super) fn as_definition(
     rewrite_idioms(&mut query);
     let mut resolver = Resolver::new(context, Some(places), Purpose::Text);
     resolver.resolve(&mut query)?;
-    Ok((query.to_string(), resolver.reads))
+    Ok((Written(&query).to_string(), resolver.reads))
 }
 
 /// `SELECT … INTO name`: the name, and the query without it.

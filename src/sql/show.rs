@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use arrow::datatypes::IntervalMonthDayNano;
 use datafusion::logical_expr::{LogicalPlanBuilder, lit};
 use sqlparser::ast::{Ident, ObjectName};
 
@@ -14,8 +15,9 @@ use super::parse::{Parsed, parse_query};
 use super::query::{bind_query, finish};
 use super::statement::{Query, Statement};
 use super::system::system_relation;
-use crate::catalog::{CATALOG_SCHEMA, DATABASE, Relation, RelationKind, is_system_schema, quote_name};
+use crate::catalog::{CATALOG_SCHEMA, DATABASE, Relation, RelationKind, Watermark, is_system_schema, quote_name};
 use crate::error::{SqlError, SqlResult};
+use crate::functions::text;
 
 pub(super) fn show(ast: &ShowAst, parsed: &Parsed, context: &BindContext<'_>) -> SqlResult<Statement> {
     Ok(Statement::Query(match ast {
@@ -174,11 +176,20 @@ pub fn create_text(relation: &Relation) -> String {
                 let key = relation.primary_key.iter().map(|index| quote_name(&relation.columns[*index].name));
                 items.push(format!("PRIMARY KEY ({})", key.collect::<Vec<_>>().join(", ")));
             }
+            items.extend(relation.watermark.map(|watermark| watermark_text(relation, watermark)));
             let append_only = relation.append_only && relation.kind == RelationKind::Table;
             let append_only = if append_only { " APPEND ONLY" } else { "" };
             format!("CREATE {keyword} {name} ({}){append_only}{}", items.join(", "), options_text(relation))
         }
     }
+}
+
+fn watermark_text(relation: &Relation, watermark: Watermark) -> String {
+    let name = quote_name(&relation.columns[watermark.column].name);
+    let mut delay = Vec::new();
+    let micros = watermark.delay;
+    text::write_interval(IntervalMonthDayNano { months: 0, days: 0, nanoseconds: micros * 1000 }, &mut delay);
+    format!("WATERMARK FOR {name} AS {name} - INTERVAL '{}'", String::from_utf8_lossy(&delay))
 }
 
 fn column_text(column: &crate::catalog::Column) -> String {

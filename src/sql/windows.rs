@@ -57,6 +57,16 @@ pub(super) fn window_call(factor: &TableFactor) -> Option<(Span, SqlResult<Windo
     Some((name.span(), read(kind, arguments, alias.clone())))
 }
 
+/// The table that one of the functions is called with, as definitions write it.
+pub(super) fn windowed_table(factor: &mut TableFactor) -> Option<&mut Expr> {
+    let TableFactor::Table { name, args: Some(arguments), .. } = factor else { return None };
+    Kind::of(&fold(name.0.last()?.as_ident()?))?;
+    match arguments.args.first_mut()? {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(table)) => Some(table),
+        _ => None,
+    }
+}
+
 impl Kind {
     fn of(name: &str) -> Option<Kind> {
         [Kind::Tumble, Kind::Hop, Kind::Cumulate, Kind::Session].into_iter().find(|kind| kind.name() == name)

@@ -13,7 +13,7 @@ pub use csv::{CsvLines, CsvStyle};
 pub use infer::{infer_csv, infer_json, infer_parquet};
 pub use json::JsonLines;
 pub use parquet::ParquetRows;
-pub use write::{BatchWriter, WriteStyle};
+pub use write::{BatchWriter, WriteStyle, json_objects};
 
 /// How rows are written as bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

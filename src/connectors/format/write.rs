@@ -219,6 +219,13 @@ fn csv_field(text: &[u8], style: &CsvStyle, out: &mut Vec<u8>) {
     out.push(style.quote);
 }
 
+/// Each row as one JSON object.
+pub fn json_objects(batch: &RecordBatch, types: &[PgType]) -> SqlResult<Vec<String>> {
+    let mut text = Vec::new();
+    json_rows(batch, &batch.schema(), types, &mut text)?;
+    Ok(String::from_utf8_lossy(&text).lines().map(str::to_string).collect())
+}
+
 /// One object a line, as PostgreSQL's `row_to_json` writes it.
 fn json_rows(batch: &RecordBatch, schema: &SchemaRef, types: &[PgType], out: &mut Vec<u8>) -> SqlResult<()> {
     let columns = batch.columns().iter().zip(types).map(|(column, pg_type)| JsonColumn::new(column, pg_type));

@@ -9,6 +9,7 @@
 //! row until it heals.
 
 mod call;
+mod closing;
 mod saved;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use arrow::compute::kernels::cmp::distinct;
 use arrow::datatypes::{DataType, SchemaRef};
 
 use self::call::Call;
+pub use self::closing::{Close, ClosingAggregate};
 use super::groups::Groups;
 use super::one;
 use crate::dataflow::operator::{Held, Operator, StatePart};
@@ -102,6 +104,11 @@ impl Aggregate {
     }
 
     fn change(&mut self, rows: &Rows) -> Delta {
+        self.changed(rows).0
+    }
+
+    /// The change of the output, and the groups that rows touch.
+    fn changed(&mut self, rows: &Rows) -> (Delta, Touched) {
         let key: Vec<ArrayRef> = self.key.iter().map(|column| canonical(rows.column(*column))).collect();
         let groups = self.groups.assign(&key, rows.len());
         self.grow();
@@ -111,7 +118,7 @@ impl Aggregate {
         let after = self.standing(&touched.groups);
         let delta = self.difference(&key, &touched, before, after);
         self.release(&touched);
-        delta
+        (delta, touched)
     }
 
     /// Counts the rows of each group and lists the groups.

@@ -1,7 +1,8 @@
 //! Rows and how often each is there: tells which come into being and which vanish. What DISTINCT means.
 
-use arrow::array::{ArrayRef, Int64Array};
-use arrow::datatypes::DataType;
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array};
+use arrow::compute::filter;
+use arrow::datatypes::{DataType, UInt32Type};
 
 use super::groups::Groups;
 use crate::zset::{Weight, weights_add};
@@ -69,6 +70,18 @@ impl Counted {
         }
         self.groups.release(&gone);
         turns
+    }
+
+    /// Drops the rows whose first column, a number, is wanted gone.
+    pub(super) fn forget(&mut self, is_gone: impl Fn(&u32) -> bool) {
+        let (columns, counts) = self.save();
+        let first = columns[0].as_primitive::<UInt32Type>();
+        let gone: BooleanArray = first.values().iter().map(|number| Some(is_gone(number))).collect();
+        let kept = |column: &ArrayRef| filter(column, &gone).expect("one verdict for each row");
+        let columns: Vec<ArrayRef> = columns.iter().map(kept).collect();
+        let weights: Vec<Weight> =
+            counts.values().iter().zip(gone.values()).filter(|(_, gone)| *gone).map(|(count, _)| -count).collect();
+        self.change(&columns, weights.len(), Some(&weights));
     }
 
     /// All rows, with their counts.

@@ -10,6 +10,8 @@
 //! | [`Union`] | `new(schema)`; any number of inputs | local |
 //! | [`Unnest`] | `new(Vec<(input column, is it a list)>, schema)` | local |
 //! | [`Aggregate`] | `new(key, Vec<AggregateCall>, &input schema, schema)`; calls from `functions::aggregate::find` | `ByKey(key)` |
+//! | [`ClosingAggregate`] | the same and `Close`; rows and the watermark | `ByKey(key)`, `ByKey` of the target |
+//! | [`ToAll`] | `new(&input schema)` | local |
 //! | [`Distinct`] | `new(schema)` | `ByKey` of all columns |
 //! | [`TopK`] | `new(partition, order, Ranking, append_only, &input schema, schema)` | `ByKey(partition)` |
 //! | [`Temporal`] | `new(Turn, time column, after, schema, clock schema)`; rows and the clock | `ByKey` of no columns |
@@ -31,6 +33,7 @@ mod outer_join;
 mod recompute;
 mod semi_join;
 mod temporal;
+mod to_all;
 mod top_k;
 mod union;
 mod unnest;
@@ -39,7 +42,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
-pub use aggregate::{Aggregate, AggregateCall};
+pub use aggregate::{Aggregate, AggregateCall, Close, ClosingAggregate};
 pub use distinct::Distinct;
 pub use filter_project::FilterProject;
 pub use join::Join;
@@ -49,6 +52,7 @@ pub use outer_join::{OuterJoin, OuterKind};
 pub use recompute::{Compute, Recompute};
 pub use semi_join::{SemiJoin, SemiKind};
 pub use temporal::{Temporal, Turn};
+pub use to_all::ToAll;
 pub use top_k::{Numbering, Ranking, TopK};
 pub use union::Union;
 pub use unnest::Unnest;

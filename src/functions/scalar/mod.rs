@@ -20,8 +20,8 @@ pub use interval::{TimeOperation, TimeShape, shift};
 pub use json::{JsonCall, JsonOperator, json_functions};
 pub use number::{NumberFunction, Rounding};
 pub use template_call::{FromEpoch, Template, TemplateCall};
-pub use windows::window_functions;
 pub(super) use windows::{span_micros, window_time};
+pub use windows::{window_end, window_functions};
 pub use written::{Written, written};
 
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use arrow::datatypes::{
 };
 use datafusion::error::Result;
 use datafusion::logical_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::scalar::ScalarValue;
 
@@ -40,6 +40,14 @@ pub fn window_functions() -> Vec<Arc<ScalarUDF>> {
     all.into_iter()
         .map(|asked| udf(Windows { asked, signature: Signature::any(asked.arguments(), Volatility::Immutable) }))
         .collect()
+}
+
+/// A time and so many microseconds more.
+pub fn window_end(start: Expr, micros: i64) -> Expr {
+    let function = Windows { asked: Asked::End, signature: Signature::any(2, Volatility::Immutable) };
+    let span = IntervalMonthDayNano { months: 0, days: 0, nanoseconds: micros.saturating_mul(1000) };
+    let span = Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(span)), None);
+    udf(function).call(vec![start, span])
 }
 
 impl Asked {

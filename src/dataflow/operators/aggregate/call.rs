@@ -4,6 +4,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, UInt32Array};
 use arrow::compute;
 use arrow::datatypes::{DataType, SchemaRef};
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::AggregateCall;
@@ -39,6 +40,15 @@ impl Call {
 
     pub(super) fn reset(&mut self, group: u32) {
         self.state.reset(group);
+    }
+
+    /// Forgets groups that still have rows.
+    pub(super) fn forget(&mut self, groups: &[u32]) {
+        groups.iter().for_each(|group| self.state.reset(*group));
+        if let Some(seen) = &mut self.seen {
+            let gone: HashSet<u32> = groups.iter().copied().collect();
+            seen.forget(|row| gone.contains(row));
+        }
     }
 
     pub(super) fn results(&self, groups: &[u32]) -> Results {
