@@ -78,12 +78,8 @@ impl PgCast {
                     _ => Ok(cut),
                 }
             }
-            PgType::Varchar(Some(_)) | PgType::Bpchar(Some(_)) | PgType::Json | PgType::Jsonb | PgType::Name => {
+            PgType::Varchar(Some(_)) | PgType::Bpchar(_) | PgType::Json | PgType::Jsonb | PgType::Name => {
                 parse(array, &self.to, &TextStyle::default())
-            }
-            // Blanks that fill up a char(n) are no part of its text.
-            _ if matches!(self.from, PgType::Bpchar(Some(_))) => {
-                Ok(map_texts(array, |text| text.trim_end_matches(' ')))
             }
             _ => Ok(array.clone()),
         }

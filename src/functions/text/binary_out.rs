@@ -67,6 +67,7 @@ impl BinaryColumn {
                     Values::Decimal128 { scale: array.scale(), trim: declared.is_none(), array }
                 }
             },
+            PgType::Bpchar(Some(length)) => Values::Text(super::output::filled_up(array.as_string_view(), *length)),
             PgType::Text | PgType::Varchar(_) | PgType::Bpchar(_) | PgType::Name | PgType::Json => {
                 Values::Text(array.as_string_view().clone())
             }

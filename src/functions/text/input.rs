@@ -322,7 +322,7 @@ fn append_strings<'a>(
         };
         let value = match pg_type {
             PgType::Varchar(Some(length)) => fit_varchar(text, *length)?,
-            PgType::Bpchar(Some(length)) => fit_bpchar(text, *length, scratch)?,
+            PgType::Bpchar(length) => fit_bpchar(text, *length)?,
             PgType::Name => cut_name(text),
             PgType::Json => {
                 check_json(text)?;
@@ -345,18 +345,13 @@ fn fit_varchar(text: &str, length: u32) -> SqlResult<&str> {
     cut_spaces(text, length, || format!("character varying({length})"))
 }
 
-/// As `varchar`, and filled up with spaces.
-fn fit_bpchar<'a>(text: &'a str, length: u32, scratch: &'a mut String) -> SqlResult<&'a str> {
-    let cut = cut_spaces(text, length, || format!("character({length})"))?;
-    let characters = cut.chars().count();
-    let missing = (length as usize).saturating_sub(characters);
-    if missing == 0 {
-        return Ok(cut);
-    }
-    scratch.clear();
-    scratch.push_str(cut);
-    scratch.extend(std::iter::repeat_n(' ', missing));
-    Ok(scratch)
+/// As `varchar`, without the blanks at the end: they count for nothing, and are shown again by what prints the value.
+fn fit_bpchar(text: &str, length: Option<u32>) -> SqlResult<&str> {
+    let cut = match length {
+        Some(length) => cut_spaces(text, length, || format!("character({length})"))?,
+        None => text,
+    };
+    Ok(cut.trim_end_matches(' '))
 }
 
 fn cut_spaces(text: &str, length: u32, type_name: impl FnOnce() -> String) -> SqlResult<&str> {

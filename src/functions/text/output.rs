@@ -59,6 +59,21 @@ pub(super) fn in_type_of(array: &ArrayRef, pg_type: &PgType) -> SqlResult<ArrayR
         .map_err(|error| SqlError::internal(format!("a column of type {pg_type} cannot be printed: {error}")))
 }
 
+/// The values of a `char(n)` as they are shown: filled up with blanks.
+pub(super) fn filled_up(array: &StringViewArray, length: u32) -> StringViewArray {
+    let mut texts = arrow::array::StringViewBuilder::with_capacity(array.len());
+    for text in array {
+        match text {
+            Some(text) => {
+                let blanks = (length as usize).saturating_sub(text.chars().count());
+                texts.append_value(format!("{text}{:blanks$}", ""));
+            }
+            None => texts.append_null(),
+        }
+    }
+    texts.finish()
+}
+
 /// Lists that differ in nothing but the name and nullability of their item.
 fn same_list(found: &DataType, wanted: &DataType) -> bool {
     match (found, wanted) {
@@ -91,6 +106,7 @@ impl TextColumn {
                     Values::Decimal128 { scale: array.scale(), trim: declared.is_none(), array }
                 }
             },
+            PgType::Bpchar(Some(length)) => Values::Text(filled_up(array.as_string_view(), *length)),
             PgType::Text | PgType::Varchar(_) | PgType::Bpchar(_) | PgType::Name | PgType::Json | PgType::Jsonb => {
                 Values::Text(array.as_string_view().clone())
             }
