@@ -62,6 +62,9 @@ pub fn register_all(registry: &mut dyn FunctionRegistry) -> Result<()> {
     for function in super::session::session_functions() {
         registry.register_udwf(function)?;
     }
+    for function in super::sized::sized_functions() {
+        registry.register_udf(function)?;
+    }
     registry.register_expr_planner(Arc::new(super::typing::Operators))?;
     for function in super::aggregate::kept_aggregates() {
         registry.register_udaf(Arc::new(function))?;
@@ -88,6 +91,16 @@ pub fn is_function(name: &str) -> bool {
         registered.scalar.contains_key(name) || registered.aggregate.contains_key(name)
     };
     built_in_names().contains(name) || registered()
+}
+
+/// Whether a function needs OVER: one of the ranking and value functions.
+pub fn is_window_function(name: &str) -> bool {
+    static NAMES: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+        let state = session_state();
+        let names = state.window_functions().keys();
+        names.filter(|name| !state.aggregate_functions().contains_key(*name)).cloned().collect()
+    });
+    NAMES.contains(name)
 }
 
 fn built_in_names() -> &'static BTreeSet<String> {

@@ -15,6 +15,7 @@ mod or_empty;
 mod ordered_set;
 mod scalar;
 mod session;
+mod sized;
 mod system;
 pub mod text;
 mod typing;
@@ -22,8 +23,8 @@ mod zoned;
 
 pub use careful::{Names, careful, evaluate_rows};
 pub use config::{
-    analyzer_rules, function_names, is_function, register_aggregate, register_all, register_function,
-    registered_aggregate, registered_function, session_config, session_state,
+    analyzer_rules, function_names, is_function, is_window_function, register_aggregate, register_all,
+    register_function, registered_aggregate, registered_function, session_config, session_state,
 };
 pub use context::{StatementContext, depends_on_session, fix_context};
 pub use deparse::{Text, expression_text, physical_text, plain_words, sort_text};

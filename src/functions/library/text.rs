@@ -142,6 +142,9 @@ enum Width {
     Argument(Option<usize>),
 }
 
+/// Blanks before or behind a value.
+const WIDTH_MAX: usize = 1 << 20;
+
 fn format(row: &Row<'_>) -> SqlResult<Value> {
     if row.is_null(0) {
         return Ok(Value::Null);
@@ -175,6 +178,9 @@ fn format(row: &Row<'_>) -> SqlResult<Value> {
         let value = row.shown(take(row, directive.argument, &mut next)?)?;
         let text = convert(directive.kind, value)?;
         let gap = usize::try_from(width).unwrap_or(0).saturating_sub(text.chars().count());
+        if gap > WIDTH_MAX {
+            return Err(SqlError::new(SqlState(*b"54000"), "requested length too large"));
+        }
         let pad = " ".repeat(gap);
         out.push_str(&if left { format!("{text}{pad}") } else { format!("{pad}{text}") });
     }
