@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use arrow::datatypes::IntervalMonthDayNano;
+
 use super::calendar::iso_week;
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::functions::text::{Zone, civil_from_days, days_from_civil, days_in_month};
@@ -133,6 +135,72 @@ impl<'a> TimeTemplate<'a> {
     }
 }
 
+/// Writes an interval: its parts as they are, hours beyond a day among them.
+pub(super) fn write_interval(interval: IntervalMonthDayNano, template: &str, out: &mut String) -> SqlResult<()> {
+    for piece in pieces(template) {
+        match piece {
+            Piece::Text(text) => out.push_str(text),
+            Piece::Field { name, fill, .. } => write_interval_field(interval, name, fill, out)?,
+        }
+    }
+    Ok(())
+}
+
+fn write_interval_field(interval: IntervalMonthDayNano, field: &str, fill: bool, out: &mut String) -> SqlResult<()> {
+    let (years, months, days) =
+        (i64::from(interval.months / 12), i64::from(interval.months % 12), i64::from(interval.days));
+    let micros = interval.nanoseconds / 1000;
+    let (hours, seconds) = (micros / 3_600_000_000, micros / 1_000_000);
+    let all_days = i64::from(interval.months) * 30 + days;
+    let morning = hours.rem_euclid(24) < 12;
+    let (value, width) = match field {
+        "YYYY" => (years, 4),
+        "YYY" => (years % 1000, 3),
+        "YY" => (years % 100, 2),
+        "Y" => (years % 10, 1),
+        "CC" => (years / 100, 2),
+        "Q" if months != 0 => ((months - 1) / 3 + 1, 1),
+        "MM" => (months, 2),
+        "DD" => (days, 2),
+        "DDD" => (all_days, 3),
+        "WW" => ((all_days - 1) / 7 + 1, 2),
+        "W" => ((days - 1) / 7 + 1, 1),
+        "HH24" => (hours, 2),
+        "HH12" | "HH" => (if hours % 12 == 0 { 12 } else { hours % 12 }, 2),
+        "MI" => (seconds / 60 % 60, 2),
+        "SS" => (seconds % 60, 2),
+        "SSSS" => (seconds, 1),
+        "MS" | "FF3" => (micros % 1_000_000 / 1000, 3),
+        "US" | "FF6" => (micros % 1_000_000, 6),
+        "FF1" => (micros % 1_000_000 / 100_000, 1),
+        "FF2" => (micros % 1_000_000 / 10_000, 2),
+        "FF4" => (micros % 1_000_000 / 100, 4),
+        "FF5" => (micros % 1_000_000 / 10, 5),
+        "AM" | "PM" | "am" | "pm" | "A.M." | "P.M." | "a.m." | "p.m." => {
+            out.push_str(&half_of_day(field, morning));
+            return Ok(());
+        }
+        "Q" => return Ok(()),
+        _ => {
+            let message = "invalid format specification for an interval value";
+            return Err(SqlError::new(SqlState::INVALID_DATETIME_FORMAT, message)
+                .hint("Intervals are not tied to specific calendar dates."));
+        }
+    };
+    // A minus is written before all digits, but for days and fractions, where it is one of them.
+    let signed = value < 0 && matches!(field, "YYYY" | "MM" | "HH24" | "HH12" | "HH" | "MI" | "SS");
+    let width = if fill { 0 } else { width + usize::from(signed) };
+    write!(out, "{value:0width$}").expect("writing to a string does not fail");
+    Ok(())
+}
+
+/// `AM` in the case and with the points of the field.
+fn half_of_day(field: &str, morning: bool) -> String {
+    let letter = if morning { 'a' } else { 'p' };
+    let text = if field.contains('.') { format!("{letter}.m.") } else { format!("{letter}m") };
+    if field.starts_with(char::is_uppercase) { text.to_uppercase() } else { text }
+}
+
 fn ordinal_of(number: &str) -> &'static str {
     match (number.ends_with("11") || number.ends_with("12") || number.ends_with("13"), number.chars().last()) {
         (false, Some('1')) => "st",
@@ -187,10 +255,7 @@ fn write_field(local: i64, zone: Option<(&Zone, i32)>, field: &'static str, fill
         "FF2" => number(micros / 10_000, 2),
         "FF4" => number(micros / 100, 4),
         "FF5" => number(micros / 10, 5),
-        "AM" | "PM" => out.push_str(if hour < 12 { "AM" } else { "PM" }),
-        "am" | "pm" => out.push_str(if hour < 12 { "am" } else { "pm" }),
-        "A.M." | "P.M." => out.push_str(if hour < 12 { "A.M." } else { "P.M." }),
-        "a.m." | "p.m." => out.push_str(if hour < 12 { "a.m." } else { "p.m." }),
+        "AM" | "PM" | "am" | "pm" | "A.M." | "P.M." | "a.m." | "p.m." => out.push_str(&half_of_day(field, hour < 12)),
         "TZ" => out.push_str(&zone.map_or(String::new(), |(zone, _)| zone.name())),
         "OF" | "TZH" | "TZM" => {
             let offset = zone.map_or(0, |(_, offset)| offset);

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, StringViewBuilder};
-use arrow::datatypes::{DataType, Date32Type, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Date32Type, IntervalMonthDayNanoType, TimestampMicrosecondType};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
 use super::cast::style_of;
-use super::template::{TimeTemplate, read_time, write_number};
+use super::template::{TimeTemplate, read_time, write_interval, write_number};
 use super::{Pair, carry, result, udf};
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::functions::text::{ColumnBuilder, TextStyle, texts};
@@ -18,7 +18,7 @@ const DAY_MICROS: i64 = 86_400_000_000;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Template {
-    /// Of a timestamp, a timestamptz or a numeric.
+    /// Of a timestamp, a timestamptz, an interval or a numeric.
     ToChar(PgType),
     ToDate,
     ToTimestamp,
@@ -49,6 +49,7 @@ impl TemplateCall {
     fn compute(&self, pair: &Pair, style: &TextStyle) -> SqlResult<ArrayRef> {
         match &self.template {
             Template::ToChar(PgType::Numeric(_)) => numbers(pair, style),
+            Template::ToChar(PgType::Interval) => intervals(pair),
             Template::ToChar(kind) => times(pair, kind, style),
             Template::ToNumber => read_numbers(pair, style),
             Template::ToDate | Template::ToTimestamp => self.read_times(pair, style),
@@ -109,6 +110,22 @@ fn times(pair: &Pair, kind: &PgType, style: &TextStyle) -> SqlResult<ArrayRef> {
             by.write(local, zone, &mut text);
             last = place;
         }
+        out.append_value(&text);
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+fn intervals(pair: &Pair) -> SqlResult<ArrayRef> {
+    let (values, templates) = (pair.left.as_primitive::<IntervalMonthDayNanoType>(), pair.right.as_string_view());
+    let mut out = StringViewBuilder::with_capacity(pair.rows);
+    let mut text = String::new();
+    for row in 0..pair.rows {
+        if pair.is_null(row) {
+            out.append_null();
+            continue;
+        }
+        text.clear();
+        write_interval(values.value(pair.left_at(row)), templates.value(pair.right_at(row)), &mut text)?;
         out.append_value(&text);
     }
     Ok(Arc::new(out.finish()))
