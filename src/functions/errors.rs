@@ -22,7 +22,7 @@ pub fn sql_error(error: &DataFusionError) -> SqlError {
         DataFusionError::IoError(inner) => SqlError::new(SqlState::IO_ERROR, tidy(&inner.to_string())),
         DataFusionError::SQL(inner, _) => SqlError::new(SqlState::SYNTAX_ERROR, tidy(&inner.to_string())),
         DataFusionError::NotImplemented(message) => SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, tidy(message)),
-        DataFusionError::ResourcesExhausted(message) => SqlError::new(SqlState::OUT_OF_MEMORY, tidy(message)),
+        DataFusionError::ResourcesExhausted(_) => out_of_memory(),
         DataFusionError::Execution(message) => of_text(message),
         DataFusionError::Plan(message) => match recognise(message) {
             Some(known) => known,
@@ -43,7 +43,7 @@ pub fn arrow_sql_error(error: &ArrowError) -> SqlError {
         ArrowError::ArithmeticOverflow(message) => overflow(message),
         ArrowError::ExternalError(inner) => external(inner.as_ref()),
         ArrowError::NotYetImplemented(message) => SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, tidy(message)),
-        ArrowError::MemoryError(message) => SqlError::new(SqlState::OUT_OF_MEMORY, tidy(message)),
+        ArrowError::MemoryError(_) => out_of_memory(),
         ArrowError::CastError(message)
         | ArrowError::ParseError(message)
         | ArrowError::ComputeError(message)
@@ -62,6 +62,11 @@ fn external(inner: &(dyn std::error::Error + Send + Sync + 'static)) -> SqlError
     } else {
         of_text(&inner.to_string())
     }
+}
+
+fn out_of_memory() -> SqlError {
+    SqlError::new(SqlState::OUT_OF_MEMORY, "out of memory")
+        .hint("The statement needs more than is left of memory_limit: read fewer rows at a time, or set a larger one.")
 }
 
 fn division_by_zero() -> SqlError {
@@ -86,6 +91,27 @@ fn recognise(message: &str) -> Option<SqlError> {
     if lower.contains("divide by zero") || lower.contains("division by zero") {
         return Some(division_by_zero());
     }
+    if lower.contains("regex parse error") || lower.contains("regular expression did not compile") {
+        return Some(bad_pattern(message));
+    }
+    if let Some(limit) = ["LIMIT", "OFFSET"].into_iter().find(|word| message.contains(&format!("{word} must be >="))) {
+        let code = if limit == "LIMIT" { *b"2201W" } else { *b"2201X" };
+        return Some(
+            SqlError::new(SqlState(code), format!("{limit} must not be negative")).hint("Leave it out for all rows."),
+        );
+    }
+    if lower.contains("percentile value must be between") {
+        let value = lower.split("inclusive, ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or("?");
+        let message = format!("percentile value {value} is not between 0 and 1");
+        return Some(SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, message).hint("The median is 0.5."));
+    }
+    if lower.contains("was not provided a value for execution") {
+        let name = message.split('\'').nth(1).unwrap_or("$1");
+        return Some(
+            SqlError::new(SqlState::UNDEFINED_PARAMETER, format!("there is no parameter {name}"))
+                .hint("Write the value itself; parameters belong to prepared statements."),
+        );
+    }
     if lower.contains("negative count not allowed") {
         return Some(SqlError::new(SqlState(*b"22011"), "negative substring length not allowed"));
     }
@@ -103,6 +129,20 @@ fn recognise(message: &str) -> Option<SqlError> {
         };
         Some(SqlError::new(code, tidy(message)))
     })
+}
+
+/// A pattern that is no regular expression, by what the machine says of it.
+pub fn bad_pattern(message: &str) -> SqlError {
+    let reason = match message.rsplit("error: ").next().unwrap_or_default().lines().next().unwrap_or_default().trim() {
+        text if text.contains("group") => "parentheses () not balanced",
+        text if text.contains("unclosed character class") => "brackets [] not balanced",
+        text if text.contains("repetition operator missing") => "quantifier operand invalid",
+        text if text.contains("look-around") => "lookaround is not supported",
+        text if text.contains("backreference") => "back references are not supported",
+        text => text,
+    };
+    SqlError::new(SqlState(*b"2201B"), format!("invalid regular expression: {reason}"))
+        .hint("A backslash before ( ) [ ] * + ? . makes them plain characters.")
 }
 
 /// Text that is not a value of the type it was cast to.
@@ -287,7 +327,13 @@ pub fn friendly_types(text: &str) -> String {
         let plain = r"\b(?:UInt8|UInt16|UInt32|UInt64|Int8|Int16|Int32|Int64|Float16|Float32|Float64|Utf8View|LargeUtf8|Utf8|Boolean|Date32|Date64|BinaryView|LargeBinary|Binary|Null)\b";
         Regex::new(&format!("{names}|{plain}")).expect("a fixed pattern")
     });
-    PATTERN.replace_all(text, |found: &regex::Captures<'_>| friendly_type(&found[0])).into_owned()
+    static NESTED: LazyLock<[(Regex, &str); 2]> = LazyLock::new(|| {
+        let list = r"\b(?:Large|FixedSize)?List\((?:non-null |nullable )?([a-z ]+)[^()]*\)";
+        let record = r"\bStruct\([^()]*\)";
+        [(list, "$1[]"), (record, "record")].map(|(text, by)| (Regex::new(text).expect("a fixed pattern"), by))
+    });
+    let plain = PATTERN.replace_all(text, |found: &regex::Captures<'_>| friendly_type(&found[0])).into_owned();
+    NESTED.iter().fold(plain, |text, (pattern, by)| pattern.replace_all(&text, *by).into_owned())
 }
 
 fn friendly_type(name: &str) -> &'static str {

@@ -90,20 +90,7 @@ fn compile(pattern: &str, flags: &str) -> SqlResult<Regex> {
         }
     }
     let body = if literal { regex::escape(pattern) } else { translate(pattern) };
-    Regex::new(&format!("(?{inner}){body}")).map_err(|error| bad_pattern(pattern, &error))
-}
-
-fn bad_pattern(pattern: &str, error: &regex::Error) -> SqlError {
-    let open = pattern.matches('(').count();
-    let reason = match error.to_string() {
-        _ if open != pattern.matches(')').count() => "parentheses () not balanced".to_string(),
-        text if text.contains("unclosed character class") => "brackets [] not balanced".to_string(),
-        text if text.contains("repetition operator missing") => "quantifier operand invalid".to_string(),
-        text if text.contains("look-around") => "lookaround is not supported".to_string(),
-        text if text.contains("backreference") => "back references are not supported".to_string(),
-        text => text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_string(),
-    };
-    SqlError::new(SqlState(*b"2201B"), format!("invalid regular expression: {reason}"))
+    Regex::new(&format!("(?{inner}){body}")).map_err(|error| crate::functions::errors::bad_pattern(&error.to_string()))
 }
 
 /// PostgreSQL's own escapes in the form that the machine knows.
