@@ -225,7 +225,9 @@ fn type_in_list(in_list: InList, schema: &DFSchema) -> Result<Expr> {
     if let Some((first, other)) = kinds.first().zip(kinds.iter().find(|kind| operators::never_equal(kinds[0], kind))) {
         return Err(operators::undefined("=", Some(first), Some(other)));
     }
-    let Some(kind) = common_type(&operands) else {
+    let untyped = operands.iter().any(|operand| operand.kind.is_none());
+    let kind = common_type(&operands).map(|kind| if untyped { operators::beside_comparison(&kind) } else { kind });
+    let Some(kind) = kind else {
         let mut plain = operands.into_iter().map(|operand| operand.expr);
         let expr = Box::new(plain.next().expect("the tested value was put in first"));
         return Ok(Expr::InList(InList { expr, list: plain.collect(), negated }));
@@ -293,5 +295,5 @@ pub fn least(arguments: Vec<Expr>) -> Expr {
 pub fn series(from: Expr, to: Expr) -> Expr {
     let to = Expr::Cast(Cast::new(Box::new(to), arrow::datatypes::DataType::Int64));
     let one = literals::typed_literal(datafusion::scalar::ScalarValue::Int64(Some(1)), &PgType::Int8);
-    datafusion::functions_nested::range::gen_series_udf().call(vec![from, to, one])
+    super::sized::series().call(vec![from, to, one])
 }

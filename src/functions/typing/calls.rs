@@ -37,6 +37,8 @@ pub(super) fn type_call(call: ScalarFunction, schema: &DFSchema) -> Result<Expr>
     match call.name() {
         "coalesce" | "greatest" | "least" | "nullif" | "make_array" => same_type(call, schema),
         "log" if call.args.len() == 1 => function("log10", call.args, schema),
+        "array_element" => item_of_array(call, schema),
+        "get_field" => Err(no_such_table(&call)),
         "cardinality" => Ok(as_integer(Expr::ScalarFunction(call))),
         "date_trunc" if call.args.len() == 2 => truncated(call, schema),
         // An array without elements has no length.
@@ -47,6 +49,29 @@ pub(super) fn type_call(call: ScalarFunction, schema: &DFSchema) -> Result<Expr>
         }
         _ => Ok(Expr::ScalarFunction(call)),
     }
+}
+
+/// An item of an array is of the kind of text that the array holds.
+fn item_of_array(call: ScalarFunction, schema: &DFSchema) -> Result<Expr> {
+    let array = call.args.first().map(|array| Operand::new(array.clone(), schema)).transpose()?;
+    let call = Expr::ScalarFunction(call);
+    Ok(match array.and_then(|array| array.kind) {
+        Some(PgType::Array(item)) if PgType::of_arrow(&item.arrow()) != *item => {
+            Expr::Cast(Cast::new_from_field(Box::new(call), item.field("", true).into()))
+        }
+        _ => call,
+    })
+}
+
+/// `c.x` where `c` is a column: the planner takes it for a part of the column's value, and no value has such parts.
+fn no_such_table(call: &ScalarFunction) -> DataFusionError {
+    let table = match call.args.first() {
+        Some(Expr::Column(column)) => column.name.clone(),
+        Some(other) => other.to_string(),
+        None => String::new(),
+    };
+    let message = format!("missing FROM-clause entry for table \"{table}\"");
+    carry(SqlError::new(SqlState::UNDEFINED_TABLE, message).hint("It is the name of a column. Use the table's alias."))
 }
 
 /// `date_trunc` of a time with zone is that of the local time.
@@ -269,7 +294,7 @@ fn to_char(operands: Vec<Operand>) -> Result<Option<Expr>> {
     let Ok([value, by]) = <[Operand; 2]>::try_from(operands) else { return Ok(None) };
     let kind = match &value.kind {
         Some(PgType::Date | PgType::Timestamp) => PgType::Timestamp,
-        Some(PgType::Timestamptz) => PgType::Timestamptz,
+        Some(kind @ (PgType::Timestamptz | PgType::Interval)) => kind.clone(),
         Some(numeric @ PgType::Numeric(_)) => numeric.clone(),
         Some(other) if is_number(other) => PgType::Numeric(None),
         _ => return Ok(None),
@@ -349,7 +374,16 @@ fn same_type(call: ScalarFunction, schema: &DFSchema) -> Result<Expr> {
         Some(kind) => cast_to(operand, kind),
         None => Ok(settle(operand.expr)),
     });
-    Ok(Expr::ScalarFunction(ScalarFunction { func, args: cast.collect::<Result<Vec<_>>>()? }))
+    let is_array = func.name() == "make_array";
+    let call = Expr::ScalarFunction(ScalarFunction { func, args: cast.collect::<Result<Vec<_>>>()? });
+    Ok(match kind {
+        // The function forgets which kind of text its items are.
+        Some(kind) if is_array && PgType::of_arrow(&kind.arrow()) != kind => {
+            let list = PgType::Array(Box::new(kind)).field("", true);
+            Expr::Cast(Cast::new_from_field(Box::new(call), list.into()))
+        }
+        _ => call,
+    })
 }
 
 fn is_number(kind: &PgType) -> bool {
@@ -401,7 +435,7 @@ fn rounding(operands: Vec<Operand>, rounding: Rounding) -> Result<Option<Expr>> 
 fn whole_series(operands: Vec<Operand>) -> Result<Expr> {
     let small = operands.iter().all(|operand| matches!(operand.kind, Some(PgType::Int2 | PgType::Int4)));
     let arguments = operands.into_iter().map(|operand| cast_to(operand, &PgType::Int8)).collect::<Result<Vec<_>>>()?;
-    let call = datafusion::functions_nested::range::gen_series_udf().call(arguments);
+    let call = crate::functions::sized::series().call(arguments);
     if !small {
         return Ok(call);
     }

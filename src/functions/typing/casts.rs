@@ -95,6 +95,9 @@ fn cast(expression: Expr, from: &PgType, to: &PgType, explicit: bool) -> Result<
     {
         return Ok(literal);
     }
+    if let (Expr::Placeholder(_), PgType::Numeric(None), PgType::Numeric(Some(_))) = (&expression, from, to) {
+        return constant(expression, to, explicit);
+    }
     let expression = settle(expression);
     match how(from, to) {
         How::Native => Ok(native(expression, to)),
@@ -139,7 +142,8 @@ fn how(from: &PgType, to: &PgType) -> How {
     let is_number = |kind: &PgType| matches!(kind, Int2 | Int4 | Int8 | Float4 | Float8 | Numeric(_));
     match (from, to) {
         // Same Arrow type, nothing to check.
-        (from, Text | Varchar(None)) if is_text(from) && !matches!(from, Bpchar(Some(_))) => How::Native,
+        (from, Text | Varchar(None)) if is_text(from) => How::Native,
+        (Bpchar(_), Bpchar(None)) => How::Native,
         (from, to) if is_text(from) || is_text(to) => How::Own,
         (Float4 | Float8, Int2 | Int4 | Int8 | Numeric(_)) | (Numeric(_), Int2 | Int4 | Int8) => How::Own,
         (from, to) if is_number(from) && is_number(to) => How::Native,

@@ -126,6 +126,7 @@ pub fn wider(left: &PgType, right: &PgType) -> Option<PgType> {
     }
     let is_text = |kind: &PgType| matches!(kind, PgType::Text | PgType::Varchar(_) | PgType::Bpchar(_) | PgType::Name);
     match (left, right) {
+        (PgType::Bpchar(_), PgType::Bpchar(_) | PgType::Varchar(_)) => Some(PgType::Bpchar(None)),
         (a, b) if is_text(a) && is_text(b) => Some(PgType::Text),
         (PgType::Date, PgType::Timestamp) | (PgType::Timestamp, PgType::Date) => Some(PgType::Timestamp),
         (PgType::Date | PgType::Timestamp | PgType::Timestamptz, PgType::Timestamptz)

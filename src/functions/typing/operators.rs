@@ -13,7 +13,7 @@ use crate::error::{SqlError, SqlState};
 use crate::functions::scalar::{
     Arithmetic, JsonCall, JsonOperator, Number, Operation, PgCast, TimeOperation, TimeShape, carry, interval_order,
 };
-use crate::zset::PgType;
+use crate::zset::{NUMERIC_SCALE, PgType};
 
 /// Types operators while they are planned.
 #[derive(Debug)]
@@ -374,6 +374,8 @@ pub(super) fn comparison(operator: Operator, left: Operand, right: Operand) -> R
         let side = |side: Operand| cast_to(side, &PgType::Interval).map(interval_order);
         return Ok(compare(operator, side(left)?, side(right)?));
     }
+    let (left, right) = (by_its_place(left, &right.kind.clone()), right);
+    let (left, right) = (left.clone(), by_its_place(right, &left.kind));
     let (left, right) = match (left.kind.clone(), right.kind.clone()) {
         (Some(kind), None) => (settle(left.expr), cast_to(right, &beside_comparison(&kind))?),
         (None, Some(kind)) => (cast_to(left, &beside_comparison(&kind))?, settle(right.expr)),
@@ -384,18 +386,44 @@ pub(super) fn comparison(operator: Operator, left: Operand, right: Operand) -> R
             }
             match wider(&a, &b) {
                 // Text of any declared length is compared as it is.
-                Some(kind) if kind != PgType::Text && a != b => (cast_to(left, &kind)?, cast_to(right, &kind)?),
-                _ => (settle(left.expr), settle(right.expr)),
+                Some(kind) if !is_text(&kind) && a != b => (cast_to(left, &kind)?, cast_to(right, &kind)?),
+                _ => (text_side(left, &b)?, text_side(right, &a)?),
             }
         }
     };
     Ok(compare(operator, left, right))
 }
 
+fn is_text(kind: &PgType) -> bool {
+    matches!(kind, PgType::Text | PgType::Varchar(_) | PgType::Bpchar(_) | PgType::Name)
+}
+
+/// A parameter that was declared numeric has the digits of the numeric beside it.
+fn by_its_place(operand: Operand, other: &Option<PgType>) -> Operand {
+    match (&operand.expr, &operand.kind, other) {
+        (Expr::Placeholder(_), Some(PgType::Numeric(None)), Some(PgType::Numeric(Some(_)))) => {
+            Operand { kind: None, ..operand }
+        }
+        _ => operand,
+    }
+}
+
+/// One side of a comparison: beside a char(n) the blanks at the end of a varchar do not count.
+fn text_side(operand: Operand, other: &PgType) -> Result<Expr> {
+    match (&operand.kind, other) {
+        (Some(PgType::Varchar(_)), PgType::Bpchar(_)) => cast_to(operand, &PgType::Bpchar(None)),
+        _ => Ok(settle(operand.expr)),
+    }
+}
+
 /// What a text constant is read as beside a value: a declared length would cut it.
-fn beside_comparison(kind: &PgType) -> PgType {
+pub(super) fn beside_comparison(kind: &PgType) -> PgType {
     match kind {
-        PgType::Varchar(_) | PgType::Bpchar(_) | PgType::Name => PgType::Text,
+        PgType::Varchar(_) | PgType::Name => PgType::Text,
+        PgType::Bpchar(_) => PgType::Bpchar(None),
+        PgType::Numeric(Some((_, scale))) if *scale > NUMERIC_SCALE => {
+            PgType::Numeric(Some((76, *scale + NUMERIC_SCALE)))
+        }
         // 1.25 is not equal to the numeric(3,1) to which it would be rounded.
         PgType::Numeric(_) => PgType::Numeric(None),
         other => other.clone(),
@@ -428,9 +456,7 @@ pub(super) fn never_equal(left: &PgType, right: &PgType) -> bool {
 
 /// `||` of text with anything is text; arrays and jsonb are left to others.
 fn concatenation(left: Operand, right: Operand) -> Result<Option<Expr>> {
-    let is_text = |operand: &Operand| {
-        matches!(operand.kind, None | Some(PgType::Text | PgType::Varchar(_) | PgType::Bpchar(_) | PgType::Name))
-    };
+    let is_text = |operand: &Operand| operand.kind.as_ref().is_none_or(is_text);
     let foreign = |operand: &Operand| {
         matches!(operand.kind, Some(PgType::Array(_) | PgType::Jsonb | PgType::Json | PgType::Bytea))
     };

@@ -118,7 +118,12 @@ impl ScalarUDFImpl for Pending {
                 // A constant is a bigint for the planner, and an integer once it is typed.
                 let narrow = || kinds.iter().map(|kind| kind.clone().map(narrowed)).collect::<Vec<_>>();
                 let found = library::resolve(name, &kinds).or_else(|| library::resolve(name, &narrow()));
-                Ok(field(&found.map_or(PgType::Text, |found| found.result)))
+                // What DataFusion has under the same name.
+                let shared = match *name {
+                    "bit_length" | "length" | "octet_length" | "position" => PgType::Int4,
+                    _ => PgType::Text,
+                };
+                Ok(field(&found.map_or(shared, |found| found.result)))
             }
             What::Operator(known) => {
                 let (left, right) = (args.arg_fields.first().and_then(kind), args.arg_fields.get(1).and_then(kind));
