@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlparser::ast::Statement as SqlStatement;
+use sqlparser::ast::{SetExpr, Statement as SqlStatement};
 
 use super::ast::Ast;
 use super::parse::Parsed;
@@ -119,18 +119,21 @@ pub(super) fn bind_ast(ast: &Ast, parsed: &Parsed, context: &BindContext<'_>) ->
 
 fn bind_sql(statement: &SqlStatement, parsed: &Parsed, context: &BindContext<'_>) -> SqlResult<Statement> {
     match statement {
-        SqlStatement::Query(query) => match query::select_into(query) {
-            Some((name, query)) => ddl::create_table_as_select_into(&name, query, parsed, context),
-            None => Ok(Statement::Query(query::bind_query(query, Some(&parsed.places), context)?)),
+        SqlStatement::Query(query) => match (query.body.as_ref(), query::select_into(query)) {
+            (SetExpr::Insert(change) | SetExpr::Update(change) | SetExpr::Delete(change), _) => {
+                dml::with_queries(query.with.as_ref(), change, parsed, context)
+            }
+            (_, Some((name, query))) => ddl::create_table_as_select_into(&name, query, parsed, context),
+            _ => Ok(Statement::Query(query::bind_query(query, Some(&parsed.places), context)?)),
         },
         SqlStatement::Insert(insert) => dml::insert(insert, parsed, context),
-        SqlStatement::Update(update) => dml::update(update, parsed, context),
-        SqlStatement::Delete(delete) => dml::delete(delete, parsed, context),
+        SqlStatement::Update(update) => dml::update(update, None, parsed, context),
+        SqlStatement::Delete(delete) => dml::delete(delete, None, parsed, context),
         SqlStatement::Truncate(truncate) => dml::truncate(truncate, parsed, context),
         SqlStatement::CreateFunction(create) => function::create(create, parsed, context).map(Statement::Define),
         SqlStatement::DropFunction(drop) => function::drop(drop, parsed, context).map(Statement::Define),
         SqlStatement::CreateIndex(index) => Ok(Statement::Define(ddl::create_index(index, parsed, context)?)),
-        other => Err(unsupported_statement(&other.to_string())),
+        other => Err(unsupported_statement(&other.to_string()).at(parsed.offset + 1)),
     }
 }
 

@@ -645,7 +645,11 @@ fn drop_relations(
             }
             Err(error) => {
                 let message = error.message.replacen("relation", kind.noun(), 1);
-                return Err(SqlError { message, ..error });
+                let code = match kind {
+                    RelationKind::Index if error.code == SqlState::UNDEFINED_TABLE => SqlState::UNDEFINED_OBJECT,
+                    _ => error.code,
+                };
+                return Err(SqlError { message, code, ..error });
             }
         }
     }

@@ -100,11 +100,6 @@ impl Dialect for Headwater {
         }
     }
 
-    /// `'a'`, a line feed and `'b'` are one constant (PostgreSQL, 4.1.2.1).
-    fn supports_string_literal_concatenation_with_newline(&self) -> bool {
-        true
-    }
-
     as_postgresql! {
         identifier_quote_style(identifier: &str) -> Option<char>;
         is_delimited_identifier_start(ch: char) -> bool;

@@ -8,7 +8,8 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use sqlparser::ast::{
     Assignment, AssignmentTarget, ConflictTarget, Delete as SqlDelete, DoUpdate, Expr as SqlExpr, FromTable, Ident,
     Insert as SqlInsert, ObjectName, OnConflictAction, OnInsert, Query as SqlQuery, SelectItem, SetExpr, Spanned,
-    TableFactor, TableObject, TableWithJoins, Truncate as SqlTruncate, Update as SqlUpdate, UpdateTableFromKind,
+    Statement as SqlStatement, TableFactor, TableObject, TableWithJoins, Truncate as SqlTruncate, Update as SqlUpdate,
+    UpdateTableFromKind, With,
 };
 
 use super::assign::{assigned, assigned_column};
@@ -65,6 +66,32 @@ fn refuse_append_only(verb: &str, table: &Relation) -> SqlResult<()> {
 fn column_index(table: &Relation, ident: &Ident, parsed: &Parsed) -> SqlResult<usize> {
     let name = fold(ident);
     table.column(&name).ok_or_else(|| at(parsed, ident.span, Catalog::column_not_found(table, &name)))
+}
+
+/// `WITH … INSERT`, `UPDATE` or `DELETE`.
+pub(super) fn with_queries(
+    with: Option<&With>,
+    change: &SqlStatement,
+    parsed: &Parsed,
+    context: &BindContext<'_>,
+) -> SqlResult<Statement> {
+    match change {
+        SqlStatement::Insert(given) => {
+            let mut given = given.clone();
+            if let (Some(source), Some(outer)) = (&mut given.source, with) {
+                let mut all = outer.clone();
+                all.cte_tables.extend(source.with.take().into_iter().flat_map(|with| with.cte_tables));
+                source.with = Some(all);
+            }
+            insert(&given, parsed, context)
+        }
+        SqlStatement::Update(given) => update(given, with, parsed, context),
+        SqlStatement::Delete(given) => delete(given, with, parsed, context),
+        other => Err(SqlError::unsupported(
+            format!("{other} behind WITH is not supported"),
+            "Write the WITH queries as subqueries, or as views.",
+        )),
+    }
 }
 
 pub(super) fn insert(insert: &SqlInsert, parsed: &Parsed, context: &BindContext<'_>) -> SqlResult<Statement> {
@@ -211,7 +238,15 @@ pub(super) fn check_default(
     parsed: &Parsed,
     context: &BindContext<'_>,
 ) -> SqlResult<()> {
-    let bound = bind_expression(expression, &Scope::empty(), Some(&parsed.places), context)?;
+    let bound = bind_expression(expression, &Scope::empty(), Some(&parsed.places), context);
+    let bound = bound.map_err(|error| match error.code {
+        SqlState::UNDEFINED_COLUMN => {
+            let message = "cannot use column reference in DEFAULT expression";
+            let error = SqlError { message: message.to_string(), code: SqlState::FEATURE_NOT_SUPPORTED, ..error };
+            error.hint("Write a constant or a function; a text constant stands in single quotes.")
+        }
+        _ => error,
+    })?;
     assigned(bound, &DFSchema::empty(), column).map(|_| ())
 }
 
@@ -480,7 +515,12 @@ fn item(expr: SqlExpr, alias: String) -> SelectItem {
     SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', alias) }
 }
 
-pub(super) fn update(update: &SqlUpdate, parsed: &Parsed, context: &BindContext<'_>) -> SqlResult<Statement> {
+pub(super) fn update(
+    update: &SqlUpdate,
+    with: Option<&With>,
+    parsed: &Parsed,
+    context: &BindContext<'_>,
+) -> SqlResult<Statement> {
     let (name, alias) = named_table(&update.table, parsed)?;
     let table = target("update", name, parsed, context)?;
     refuse_append_only("update", table)?;
@@ -501,7 +541,8 @@ pub(super) fn update(update: &SqlUpdate, parsed: &Parsed, context: &BindContext<
         None => &[][..],
         Some(UpdateTableFromKind::BeforeSet(from) | UpdateTableFromKind::AfterSet(from)) => from,
     };
-    let query = rows_query(name, &alias, olds.chain(news).collect(), others, update.selection.as_ref())?;
+    let mut query = rows_query(name, &alias, olds.chain(news).collect(), others, update.selection.as_ref())?;
+    query.with = with.cloned();
     let planned = plan_query(&query, Some(&parsed.places), context)?;
     let plan = old_and_new(planned, table, parsed)?;
     let (plan, returning) = match &update.returning {
@@ -572,7 +613,12 @@ fn with_returning(
     Ok((build(LogicalPlanBuilder::from(plan).project(all))?, Some(columns)))
 }
 
-pub(super) fn delete(delete: &SqlDelete, parsed: &Parsed, context: &BindContext<'_>) -> SqlResult<Statement> {
+pub(super) fn delete(
+    delete: &SqlDelete,
+    with: Option<&With>,
+    parsed: &Parsed,
+    context: &BindContext<'_>,
+) -> SqlResult<Statement> {
     let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
     let [from] = from.as_slice() else {
         return Err(SqlError::new(SqlState::SYNTAX_ERROR, "DELETE FROM names one table"));
@@ -584,7 +630,8 @@ pub(super) fn delete(delete: &SqlDelete, parsed: &Parsed, context: &BindContext<
     let columns = table.columns.iter().enumerate();
     let items = columns.map(|(i, column)| item(qualified(&alias, &column.name), format!("o{i}"))).collect();
     let others = delete.using.as_deref().unwrap_or_default();
-    let query = rows_query(name, &alias, items, others, delete.selection.as_ref())?;
+    let mut query = rows_query(name, &alias, items, others, delete.selection.as_ref())?;
+    query.with = with.cloned();
     let planned = plan_query(&query, Some(&parsed.places), context)?;
     let schema = planned.schema().clone();
     let expressions = table

@@ -44,6 +44,8 @@ pub(super) fn missing_row(error: &DataFusionError) -> Option<(String, Vec<String
     }
 }
 
+pub(super) const WINDOW_HINT: &str = "Compute it in a subquery in FROM, and use its column outside.";
+
 /// The error of a statement that cannot be planned.
 pub(super) fn planning_error(error: &DataFusionError, places: Option<&Places>) -> SqlError {
     let position = span_start(error).and_then(|at| places?.offset(at)).map(|offset| offset + 1);
@@ -97,6 +99,10 @@ fn schema_error(error: &SchemaError) -> SqlError {
 
 fn column_not_found(field: &Column, valid: &[Column]) -> SqlError {
     let name = shown(&field.name);
+    if name == "default" && field.relation.is_none() {
+        return SqlError::new(SqlState::SYNTAX_ERROR, "DEFAULT is not allowed in this context")
+            .hint("DEFAULT stands for a column's value in INSERT and UPDATE only.");
+    }
     let table_of = |column: &Column| column.relation.as_ref().map(|relation| relation.table().to_string());
     let table = table_of(field);
     let known_table = table.is_none() || valid.iter().any(|column| table_of(column) == table);
@@ -160,6 +166,7 @@ fn grouping_error(message: &str) -> Option<SqlError> {
         .strip_prefix("HAVING clause references: ")
         .and_then(|rest| rest.split_once(" must appear in the GROUP BY clause"))
     {
+        let column = if column.contains('(') { first_column(column) } else { column };
         let text = format!(
             "column \"{}\" must appear in the GROUP BY clause or be used in an aggregate function",
             plain_column(column)
@@ -201,11 +208,20 @@ fn operator_error(message: &str) -> Option<SqlError> {
         if let Some((_, rest)) = message.split_once(before) {
             let rest = rest.split(after).next().filter(|_| !after.is_empty()).unwrap_or(rest);
             let _ = between;
+            if rest.contains("Struct(") {
+                return Some(
+                    SqlError::new(SqlState::SYNTAX_ERROR, "unequal number of entries in row expressions")
+                        .hint("Compare rows of as many values on both sides."),
+                );
+            }
             return undefined(format!("operator does not exist: {}", friendly_types(rest.trim())));
         }
     }
     if let Some((_, rest)) = message.split_once("No function matches the given name and argument types '") {
         let call = rest.split('\'').next().unwrap_or(rest);
+        if let Some(error) = unlike_values(&friendly_types(call)) {
+            return Some(error);
+        }
         let text = format!("function {} does not exist", friendly_types(call));
         return Some(
             SqlError::new(SqlState::UNDEFINED_FUNCTION, text)
@@ -225,6 +241,41 @@ fn operator_error(message: &str) -> Option<SqlError> {
         );
     }
     None
+}
+
+/// Functions behind which a form of its own stands, whose values have to be alike.
+fn unlike_values(call: &str) -> Option<SqlError> {
+    let (name, kinds) = call.split_once('(')?;
+    let kinds: Vec<&str> = kinds.trim_end_matches(')').split(", ").collect();
+    let form = match name {
+        "make_array" => "ARRAY",
+        "coalesce" => "COALESCE",
+        "greatest" => "GREATEST",
+        "least" => "LEAST",
+        "array_has" => {
+            return Some(
+                SqlError::new(SqlState::WRONG_OBJECT_TYPE, "op ANY/ALL (array) requires array on right side")
+                    .hint("Write an array such as ARRAY[1, 2], or a subquery; or use IN."),
+            );
+        }
+        "array_has_any" => {
+            let kinds = kinds.join(" && ");
+            return Some(
+                SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("operator does not exist: {kinds}"))
+                    .hint("&& compares arrays; conditions are connected with AND."),
+            );
+        }
+        _ => return None,
+    };
+    let first = kinds.first()?;
+    let other = kinds.iter().find(|kind| *kind != first)?;
+    // A constant is a bigint for the planner.
+    let whole = |kind: &str| if kind == "bigint" { "integer".to_string() } else { kind.to_string() };
+    let message = format!("{form} types {} and {} cannot be matched", whole(first), whole(other));
+    Some(
+        SqlError::new(SqlState::DATATYPE_MISMATCH, message)
+            .hint("Write a cast such as value::text, so that both have one type."),
+    )
 }
 
 fn shape_error(message: &str) -> Option<SqlError> {
@@ -293,6 +344,20 @@ fn shape_error(message: &str) -> Option<SqlError> {
             format!("WITH query name \"{name}\" specified more than once"),
         ));
     }
+    if let Some(name) = message.strip_prefix("Invalid qualifier ") {
+        return error(b"42P01", format!("missing FROM-clause entry for table \"{}\"", shown(name)))
+            .map(|error| error.hint("Write the name or the alias of a table in FROM before the star."));
+    }
+    if let Some(name) = message.strip_prefix("The window ").and_then(|rest| rest.split(' ').next()) {
+        return error(b"42704", format!("window \"{name}\" does not exist"))
+            .map(|error| error.hint("Define it behind the query: WINDOW name AS (PARTITION BY ... ORDER BY ...)."));
+    }
+    if let Some((clause, kind)) =
+        message.strip_prefix("Expected ").and_then(|rest| rest.split_once(" to be an integer or null, but got "))
+    {
+        let text = format!("argument of {clause} must be type bigint, not type {}", friendly_types(kind));
+        return error(b"42804", text).map(|error| error.hint("Write a whole number."));
+    }
     if message.contains("Placeholder") && message.contains("could not") {
         return Some(
             SqlError::new(SqlState::INDETERMINATE_TYPE, "could not determine data type of a parameter")
@@ -303,6 +368,10 @@ fn shape_error(message: &str) -> Option<SqlError> {
 }
 
 fn not_supported(message: &str) -> SqlError {
+    if message.contains("WindowFunction") {
+        let text = "window functions are not allowed here";
+        return SqlError::new(SqlState(*b"42P20"), text).hint(WINDOW_HINT);
+    }
     let text = friendly_types(message.trim_end_matches(['.', '!']));
     let mut chars = text.chars();
     // Keywords keep their capitals: only a capital before a small letter begins a sentence.

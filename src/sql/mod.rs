@@ -14,6 +14,7 @@ mod emit;
 mod errors;
 mod explain;
 mod expression;
+mod foreign;
 mod function;
 mod grammar;
 mod grammar_create;
@@ -39,6 +40,7 @@ mod subscribe;
 mod system;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod types;
 #[cfg(test)]
 mod value_tests;
@@ -52,6 +54,7 @@ pub use params::{parameter_types, substitute};
 pub use parse::{Parsed, parse};
 pub use pg_catalog::rewrite_idioms;
 pub use query::{TIME_ZONE, bind_definition};
+pub use remedy::{explained, remedy};
 pub use resolve::FILES_SCHEMA;
 pub use show::create_text;
 pub use statement::*;

@@ -1,13 +1,16 @@
 //! Parameters: the types that are inferred for `$1`, `$2`, …, and the values put in their places.
 
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{ParamValues, metadata::ScalarAndMetadata};
+use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::scalar::ScalarValue;
 
 use super::errors::planning_error;
 use super::statement::{Conflict, CopySource, CursorSource, ExplainTarget, InsertRows, Statement, SubscribeTarget};
 use crate::error::{SqlError, SqlResult, SqlState};
+use crate::functions::wider_of;
 use crate::zset::PgType;
 
 /// The types of all parameters, by number; `None` for numbers that are not used.
@@ -24,7 +27,7 @@ pub fn parameter_types(statement: &Statement) -> Vec<Option<PgType>> {
                         types.resize(types.len().max(number), None);
                         let known = placeholder.field.as_ref().map(|field| PgType::of(field));
                         let slot = &mut types[number - 1];
-                        *slot = slot.take().or(known);
+                        *slot = either(slot.take(), known);
                     }
                     Ok(TreeNodeRecursion::Continue)
                 })
@@ -35,6 +38,14 @@ pub fn parameter_types(statement: &Statement) -> Vec<Option<PgType>> {
     });
     walked.expect("looking at plans does not fail");
     types
+}
+
+/// The type of a parameter that stands in several places: the first, but of numerics the one with most digits.
+fn either(first: Option<PgType>, second: Option<PgType>) -> Option<PgType> {
+    match (first, second) {
+        (Some(a @ PgType::Numeric(_)), Some(b @ PgType::Numeric(_))) => Some(wider_of(&a, &b).unwrap_or(a)),
+        (first, second) => first.or(second),
+    }
 }
 
 /// Parameters beyond this are a slip, not a wish for an enormous list.
@@ -54,9 +65,39 @@ pub fn substitute(statement: Statement, parameters: &[ScalarValue]) -> SqlResult
     let values = parameters.iter().map(|value| ScalarAndMetadata::new(value.clone(), None)).collect();
     let values = ParamValues::List(values);
     map_plans(statement, &mut |plan| {
-        let replaced = plan.replace_params_with_values(&values).and_then(LogicalPlan::recompute_schema);
+        let plan = with_casts(plan, parameters);
+        let replaced =
+            plan.and_then(|plan| plan.replace_params_with_values(&values)).and_then(LogicalPlan::recompute_schema);
         replaced.map_err(|error| planning_error(&error, None))
     })
+}
+
+/// A parameter whose value has another type than its place is cast there: it stands in several places.
+fn with_casts(plan: LogicalPlan, parameters: &[ScalarValue]) -> datafusion::error::Result<LogicalPlan> {
+    let cast = |expression: Expr| match expression {
+        Expr::Placeholder(mut placeholder) => {
+            let value = number(&placeholder.id).and_then(|number| parameters.get(number - 1));
+            let wanted = placeholder.field.clone();
+            Ok(match (value.map(ScalarValue::data_type), wanted) {
+                (Some(given), Some(wanted)) if is_decimal(&given) && is_decimal(wanted.data_type()) => {
+                    if given == *wanted.data_type() {
+                        return Ok(Transformed::no(Expr::Placeholder(placeholder)));
+                    }
+                    placeholder.field = Some(PgType::of_arrow(&given).field("", true).into());
+                    Transformed::yes(Expr::Cast(Cast::new_from_field(Box::new(Expr::Placeholder(placeholder)), wanted)))
+                }
+                _ => Transformed::no(Expr::Placeholder(placeholder)),
+            })
+        }
+        other => Ok(Transformed::no(other)),
+    };
+    let changed =
+        plan.transform_up_with_subqueries(|node| node.map_expressions(|expression| expression.transform_up(cast)));
+    Ok(changed?.data)
+}
+
+fn is_decimal(kind: &DataType) -> bool {
+    matches!(kind, DataType::Decimal128(..) | DataType::Decimal256(..))
 }
 
 /// The statement with every plan in it changed.

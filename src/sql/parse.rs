@@ -63,7 +63,7 @@ pub(super) fn parse_query(text: &str) -> SqlResult<Box<sqlparser::ast::Query>> {
 
 fn tokenize(text: &str, places: &Places) -> SqlResult<Vec<TokenWithSpan>> {
     let tokens = Tokenizer::new(&Headwater, text).tokenize_with_location();
-    tokens.map(with_other_escapes).map_err(|error| {
+    let tokens = tokens.map_err(|error| {
         let message = error.message.trim_end_matches('.').to_lowercase();
         let message = match message.as_str() {
             text if text.contains("dollar") => "unterminated dollar-quoted string",
@@ -76,55 +76,8 @@ fn tokenize(text: &str, places: &Places) -> SqlResult<Vec<TokenWithSpan>> {
         let error = SqlError::new(SqlState::SYNTAX_ERROR, message.replace("eof", "end of input")).at(position);
         let remedy = super::remedy::syntax_remedy(&error.message);
         error.hint(remedy)
-    })
-}
-
-/// `U&'d!0061t' UESCAPE '!'` → the text.
-fn with_other_escapes(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
-    let is_word = |token: &Token| matches!(token, Token::Word(word) if word.value.eq_ignore_ascii_case("uescape"));
-    if !tokens.iter().any(|token| is_word(&token.token)) {
-        return tokens;
-    }
-    let mut kept: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
-    let mut rest = tokens.into_iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).peekable();
-    while let Some(token) = rest.next() {
-        let escape = match rest.peek() {
-            Some(TokenWithSpan { token: Token::SingleQuotedString(escape), .. }) => escape.chars().next(),
-            _ => None,
-        };
-        match (kept.last_mut(), escape) {
-            (Some(TokenWithSpan { token: Token::UnicodeStringLiteral(literal), .. }), Some(escape))
-                if is_word(&token.token) =>
-            {
-                *literal = unescaped(literal, escape);
-                rest.next();
-            }
-            _ => kept.push(token),
-        }
-    }
-    kept
-}
-
-fn unescaped(text: &str, escape: char) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find(escape) {
-        out.push_str(&rest[..at]);
-        let code = &rest[at + escape.len_utf8()..];
-        let (skip, length) = if code.starts_with('+') { (1, 6) } else { (0, 4) };
-        let digits = code.get(skip..skip + length).and_then(|digits| u32::from_str_radix(digits, 16).ok());
-        match digits.and_then(char::from_u32) {
-            Some(letter) => {
-                out.push(letter);
-                rest = &code[skip + length..];
-            }
-            None => {
-                out.push(escape);
-                rest = code.strip_prefix(escape).unwrap_or(code);
-            }
-        }
-    }
-    out + rest
+    })?;
+    super::tokens::postgres_tokens(tokens, places)
 }
 
 pub(super) fn parser(tokens: Vec<TokenWithSpan>) -> Parser<'static> {
@@ -215,7 +168,7 @@ fn expect_end(parser: &mut Parser<'_>, places: &Places) -> SqlResult<()> {
     }
 }
 
-fn near(token: &TokenWithSpan, places: &Places) -> SqlError {
+pub(super) fn near(token: &TokenWithSpan, places: &Places) -> SqlError {
     match token.token {
         Token::EOF => SqlError::new(SqlState::SYNTAX_ERROR, "syntax error at end of input").at(places.end()),
         _ => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::FieldRef;
-use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, SubqueryAlias, col, lit};
 use datafusion::sql::planner::{PlannerContext, SqlToRel};
@@ -62,9 +62,39 @@ pub(super) fn plan_query(
             planned => break planned,
         }
     };
-    let typed = planned
-        .and_then(|plan| functions::give_types(plan_window_close(plan_with_ties(as_multisets(plan)?)?, context)?));
+    let planned = planned.map_err(|error| planning_error(&error, places)).and_then(refuse_windows)?;
+    let typed = as_multisets(planned)
+        .and_then(plan_with_ties)
+        .and_then(|plan| plan_window_close(plan, context))
+        .and_then(functions::give_types);
     typed.map_err(|error| planning_error(&error, places))
+}
+
+/// Window functions are computed behind WHERE, GROUP BY and HAVING.
+fn refuse_windows(plan: LogicalPlan) -> SqlResult<LogicalPlan> {
+    let mut clause = None;
+    let visited = plan.apply_with_subqueries(|node| {
+        let name = match node {
+            LogicalPlan::Filter(_) => "WHERE",
+            LogicalPlan::Join(_) => "JOIN conditions",
+            LogicalPlan::Aggregate(_) => "GROUP BY",
+            _ => return Ok(TreeNodeRecursion::Continue),
+        };
+        let found = node
+            .expressions()
+            .iter()
+            .any(|expression| expression.exists(|part| Ok(matches!(part, Expr::WindowFunction(_)))).unwrap_or(false));
+        clause = clause.or(found.then_some(name));
+        Ok(TreeNodeRecursion::Continue)
+    });
+    visited.expect("visiting a plan does not fail");
+    match clause {
+        None => Ok(plan),
+        Some(clause) => {
+            let message = format!("window functions are not allowed in {clause}");
+            Err(SqlError::new(crate::error::SqlState(*b"42P20"), message).hint(super::errors::WINDOW_HINT))
+        }
+    }
 }
 
 pub(super) fn parameter_field(kind: &Option<PgType>) -> Option<FieldRef> {

@@ -2,6 +2,7 @@
 
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
+use super::parse::Parsed;
 use super::place::Places;
 use crate::error::{SqlError, SqlState};
 
@@ -15,6 +16,11 @@ pub(super) fn complete(error: SqlError, tokens: &[TokenWithSpan], places: &Place
     SqlError { position: place, hint, ..error }
 }
 
+/// The error of a statement that failed when it ran, with its place if its words tell, and what to write instead.
+pub fn explained(error: SqlError, parsed: &Parsed) -> SqlError {
+    complete(error, &parsed.tokens, &parsed.places)
+}
+
 fn word_is(token: &Token, name: &str) -> bool {
     matches!(token, Token::Word(word) if word.value.eq_ignore_ascii_case(name))
 }
@@ -24,6 +30,27 @@ fn locate<'t>(message: &str, tokens: &'t [TokenWithSpan]) -> Option<&'t TokenWit
     let first = |wanted: &dyn Fn(&Token) -> bool| tokens.iter().find(|token| wanted(&token.token));
     if let Some(rest) = message.strip_prefix("operator does not exist: ") {
         return operator_of(rest).and_then(|symbol| first(&|token| symbol_is(token, symbol)));
+    }
+    let call = |names: &[&str]| first(&|token| names.iter().any(|name| word_is(token, name)));
+    if let Some(rest) = message.strip_prefix("cannot drop ") {
+        return named(rest.split(' ').nth(1)?, tokens);
+    }
+    if message.starts_with("invalid regular expression") {
+        let matches = |token: &Token| matches!(token.to_string().as_str(), "~" | "~*" | "!~" | "!~*");
+        let function =
+            |token: &Token| matches!(token, Token::Word(word) if word.value.to_lowercase().starts_with("regexp"));
+        return first(&|token| matches(token) || word_is(token, "similar") || function(token));
+    }
+    match message {
+        "requested length too large" => return call(&["repeat", "lpad", "rpad", "replace", "format"]),
+        "the series has too many values" => return call(&["generate_series", "range"]),
+        "invalid format specification for an interval value" => return call(&["to_char"]),
+        "invalid input syntax for type json" => return call(&["json", "jsonb"]),
+        "unequal number of entries in row expressions" => return first(&|token| *token == Token::Eq),
+        _ => {}
+    }
+    if let Some(name) = message.strip_prefix("there is no parameter ") {
+        return first(&|token| matches!(token, Token::Placeholder(found) if found == name));
     }
     if let Some(rest) = message.strip_prefix("function ") {
         let name = rest.split(['(', ' ']).next()?;
@@ -54,6 +81,16 @@ fn locate<'t>(message: &str, tokens: &'t [TokenWithSpan]) -> Option<&'t TokenWit
         ("LEAST types", "least"),
         ("recursive query", "union"),
         ("window functions are not allowed", "over"),
+        ("length for type varchar", "varchar"),
+        ("length for type char", "char"),
+        ("there is no unique", "conflict"),
+        ("ON CONFLICT DO UPDATE", "conflict"),
+        ("ARRAY types", "array"),
+        ("op ANY/ALL", "any"),
+        ("percentile value", "within"),
+        ("LIMIT must not", "limit"),
+        ("OFFSET must not", "offset"),
+        ("column reference", "using"),
     ] {
         if message.starts_with(start) {
             return first(&|token| word_is(token, word));
@@ -68,7 +105,8 @@ fn locate<'t>(message: &str, tokens: &'t [TokenWithSpan]) -> Option<&'t TokenWit
 /// What stands between the first double quotes.
 fn quoted(message: &str) -> Option<&str> {
     let (_, rest) = message.split_once('"')?;
-    rest.rsplit_once('"').map(|(name, _)| name).map(|name| name.split("\" ").next().unwrap_or(name))
+    let (name, _) = rest.rsplit_once('"')?;
+    name.split("\" ").next()?.split("\": ").next()
 }
 
 /// The constant of this text, or the last part of this name.
@@ -141,10 +179,19 @@ fn example(kind: &str) -> Option<&'static str> {
 }
 
 /// What to write instead.
-fn remedy(error: &SqlError) -> Option<String> {
+pub fn remedy(error: &SqlError) -> Option<String> {
     let message = error.message.as_str();
     if let Some(rest) = message.strip_prefix("invalid input syntax for type ") {
         return example(rest.split(':').next().unwrap_or(rest)).map(str::to_string);
+    }
+    if message.starts_with("time zone ") {
+        return Some("Write a name like 'Europe/Berlin', an offset like '+02', or 'UTC'.".to_string());
+    }
+    if message.starts_with("length for type ") {
+        return Some("Leave the length out, or write one from 1 on.".to_string());
+    }
+    if message.starts_with("WITH query name ") {
+        return Some("Give one of them another name.".to_string());
     }
     let text = match error.code {
         SqlState::SYNTAX_ERROR => return Some(syntax_remedy(message).to_string()),

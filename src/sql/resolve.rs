@@ -20,7 +20,7 @@ use super::system::system_relation;
 use super::windows::{Input, window_call};
 use crate::catalog::{DATABASE, Relation, nearest};
 use crate::error::{SqlError, SqlResult, SqlState};
-use crate::functions::{WITH_TIES, function_names, is_function};
+use crate::functions::{WITH_TIES, function_names, is_function, is_window_function};
 use crate::zset::RelationId;
 
 /// Names of derived tables by which the binder finds the multiset operations that DataFusion plans as if for sets.
@@ -238,13 +238,74 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    /// Refuses forms of queries that have no meaning here, or another one in PostgreSQL.
+    fn refuse_forms(&self, query: &Query) -> SqlResult<()> {
+        if let SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) = query.body.as_ref()
+            && self.frames.is_empty()
+        {
+            let text = query.body.to_string();
+            let verb = text.split(' ').next().unwrap_or_default();
+            return Err(SqlError::new(SqlState::SYNTAX_ERROR, format!("syntax error at or near \"{verb}\""))
+                .hint("A query begins with SELECT, VALUES, TABLE or WITH."));
+        }
+        let changes =
+            query.with.iter().flat_map(|with| &with.cte_tables).find_map(|cte| match cte.query.body.as_ref() {
+                SetExpr::Insert(_) => Some((cte, "INSERT")),
+                SetExpr::Update(_) => Some((cte, "UPDATE")),
+                SetExpr::Delete(_) | SetExpr::Merge(_) => Some((cte, "DELETE")),
+                _ => None,
+            });
+        if let Some((cte, verb)) = changes {
+            let hint = format!("Run the {verb} by itself, with RETURNING for its rows; then the query.");
+            let error = SqlError::unsupported(format!("{verb} within WITH is not supported"), hint);
+            return Err(self.place(cte.alias.name.span, error));
+        }
+        if let SetExpr::Select(select) = query.body.as_ref()
+            && select.top.is_some()
+        {
+            let error = SqlError::new(SqlState::SYNTAX_ERROR, "syntax error at or near \"TOP\"");
+            return Err(self.place(select.select_token.0.span, error.hint("Write LIMIT and the number at the end.")));
+        }
+        let limit = match &query.limit_clause {
+            Some(LimitClause::LimitOffset { limit: Some(limit), .. }) => limit,
+            _ => return Ok(()),
+        };
+        match names_column(limit) && !matches!(limit, Expr::Subquery(_)) {
+            true => Err(self.place(
+                limit.span(),
+                SqlError::new(SqlState::INVALID_COLUMN_REFERENCE, "argument of LIMIT must not contain variables")
+                    .hint("Write a number; row_number() OVER (...) <= column gives a limit for each row."),
+            )),
+            false => Ok(()),
+        }
+    }
+
     /// Refuses functions that do not exist while their place in the text is known.
     fn function(&self, function: &Function) -> SqlResult<()> {
         let span = function.name.span();
         let Some(ObjectNamePart::Identifier(ident)) = function.name.0.last() else { return Ok(()) };
         let name = fold(ident);
+        if function.over.is_none() && is_window_function(&name) {
+            let error = match function.within_group.is_empty() {
+                true => SqlError::new(
+                    SqlState::WRONG_OBJECT_TYPE,
+                    format!("window function {name} requires an OVER clause"),
+                )
+                .hint("Write OVER (PARTITION BY ... ORDER BY ...) behind it."),
+                false => SqlError::new(
+                    SqlState::UNDEFINED_FUNCTION,
+                    format!("function {name} with these arguments does not exist"),
+                )
+                .hint("rank, dense_rank, percent_rank and cume_dist take one value WITHIN GROUP (ORDER BY column)."),
+            };
+            return Err(self.place(span, error));
+        }
         if is_function(&name) {
             return Ok(());
+        }
+        if let Some(instead) = super::foreign::instead_of(&name) {
+            let error = SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("function {name} does not exist"));
+            return Err(self.place(span, error.hint(format!("Write {instead}."))));
         }
         let error = SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("function {name} does not exist"));
         let own = self.context.catalog.functions().map(|own| super::function::called(own).to_string());
@@ -268,6 +329,9 @@ impl VisitorMut for Resolver<'_> {
             fetch_as_limit(query);
             mark_multiset_operations(&mut query.body);
             super::spelling::cast_values(&mut query.body);
+        }
+        if let Err(error) = self.refuse_forms(query) {
+            return ControlFlow::Break(error);
         }
         let address: *const Query = query;
         if let Some(parent) = self.frames.last_mut()

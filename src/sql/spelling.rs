@@ -232,6 +232,9 @@ pub(super) fn function(expression: &Expr) -> Option<Expr> {
             }))),
             Err(_) => None,
         },
+        "rank" | "dense_rank" | "percent_rank" | "cume_dist" if function.within_group.len() == 1 => {
+            hypothetical(function, &name, arguments()?)
+        }
         "percentile_disc" | "mode" if function.within_group.len() == 1 => ordered_set(function, &name, arguments()?),
         _ => None,
     }
@@ -258,6 +261,35 @@ fn ordered_set(function: &Function, name: &str, arguments: Vec<Expr>) -> Option<
     let mut all = vec![Expr::Function(collect)];
     all.extend(arguments);
     Some(call(if name == "mode" { "hw_mode" } else { "hw_percentile_disc" }, all))
+}
+
+/// `rank(v) WITHIN GROUP (ORDER BY x)`: the rank that `v` would have among the values, from how many come before it.
+fn hypothetical(function: &Function, name: &str, arguments: Vec<Expr>) -> Option<Expr> {
+    let Ok([value]) = <[Expr; 1]>::try_from(arguments) else { return None };
+    let order = &function.within_group[0];
+    let descending = order.options.asc == Some(false);
+    let nulls_first = order.options.nulls_first.unwrap_or(descending);
+    let (x, v) = (order.expr.to_string(), value.to_string());
+    let less = if descending { ">" } else { "<" };
+    let nulls = if nulls_first {
+        format!("({x}) IS NULL AND ({v}) IS NOT NULL")
+    } else {
+        format!("({x}) IS NOT NULL AND ({v}) IS NULL")
+    };
+    let before = format!("(({x}) {less} ({v}) OR {nulls})");
+    let peer = format!("(({x}) IS NOT DISTINCT FROM ({v}))");
+    let filter = function.filter.as_ref().map_or(String::new(), |filter| format!(" AND ({filter})"));
+    let count = |condition: &str| format!("count(*) FILTER (WHERE {condition}{filter})");
+    let text = match name {
+        "rank" => format!("(1 + {})", count(&before)),
+        "dense_rank" => format!(
+            "(1 + count(DISTINCT {x}) FILTER (WHERE {before}{filter}) + least(1, {}))",
+            count(&format!("{before} AND ({x}) IS NULL"))
+        ),
+        "percent_rank" => format!("coalesce({}::float8 / nullif({}, 0), 0)", count(&before), count("true")),
+        _ => format!("(({} + 1)::float8 / ({} + 1))", count(&format!("({before} OR {peer})")), count("true")),
+    };
+    super::parse::parse_expression(&text).ok()
 }
 
 /// `VALUES ('{}'::jsonb), ('[]')`: the planner wants every cell of a column to be cast if one is.
