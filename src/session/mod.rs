@@ -34,4 +34,4 @@ pub use response::{CopyOut, Response, RowStream};
 pub use session::{Executed, Script, Session, SessionInfo};
 pub use settings::SERVER_VERSION;
 
-pub use crate::sql::{Notice, OutputColumn, Severity};
+pub use crate::sql::{Notice, OutputColumn, Severity, remedy};

@@ -154,7 +154,12 @@ impl Session {
         let count = inferred.len().max(types.len());
         let parameter = |index: usize| {
             let declared = types.get(index).cloned().flatten();
-            declared.or_else(|| inferred.get(index).cloned().flatten()).unwrap_or(PgType::Text)
+            let inferred = inferred.get(index).cloned().flatten();
+            // A numeric is read with the digits that its place asks for.
+            match (declared, inferred) {
+                (Some(PgType::Numeric(None)), Some(numeric @ PgType::Numeric(_))) => numeric,
+                (declared, inferred) => declared.or(inferred).unwrap_or(PgType::Text),
+            }
         };
         let parameters = (0..count).map(parameter).collect();
         let columns = describe::columns(self, &statement);

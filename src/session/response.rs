@@ -10,7 +10,7 @@ use futures::stream::{BoxStream, Stream, StreamExt};
 use super::copy::CopyIn;
 use crate::error::SqlResult;
 use crate::functions::text::copy::CopyRows;
-use crate::sql::OutputColumn;
+use crate::sql::{self, OutputColumn, Parsed};
 
 /// The answer to one statement.
 pub enum Response {
@@ -61,6 +61,13 @@ impl RowStream {
     /// Says this tag whatever the number of rows: `INSERT 0 3` with RETURNING.
     pub(super) fn with_tag(mut self, tag: String) -> Self {
         self.fixed_tag = Some(tag);
+        self
+    }
+
+    /// The rows of a statement, whose errors are told with their place in it.
+    pub(super) fn of_statement(mut self, parsed: Arc<Parsed>) -> Self {
+        let explained = move |batch: SqlResult<RecordBatch>| batch.map_err(|error| sql::explained(error, &parsed));
+        self.batches = self.batches.map(explained).boxed();
         self
     }
 

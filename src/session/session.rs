@@ -69,6 +69,7 @@ impl Session {
         let application = [("application_name", info.application_name.as_str())];
         let mut settings = Settings::start(application.into_iter().chain(named))?;
         settings.set_start("session_authorization", &info.user);
+        settings.set_start("max_connections", &engine.config().max_connections.to_string());
         let canceller = Canceller::default();
         let activity = Activity {
             pid: info.pid,
@@ -169,7 +170,10 @@ impl Session {
         if result.is_err() {
             script.statements.clear();
         }
-        Some(result.map_err(|error| self.fail(error)))
+        match result {
+            Ok(Response::Rows(rows)) => Some(Ok(Response::Rows(rows.of_statement(parsed)))),
+            result => Some(result.map_err(|error| self.fail(sql::explained(error, &parsed)))),
+        }
     }
 
     /// Commits what the last statement could not: its data came after its response (COPY FROM STDIN).

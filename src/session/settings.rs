@@ -121,7 +121,7 @@ static PARAMETERS: &[Parameter] = &[
     parameter("log_min_messages", LEVELS, "warning", "Accepted."),
     parameter("log_statement", Kind::Enum(&["none", "ddl", "mod", "all"]), "none", "Accepted."),
     parameter("maintenance_work_mem", Kind::Int(1, i32::MAX as i64, Unit::Kilobytes), "64MB", "Accepted."),
-    parameter("max_connections", Kind::Fixed, "100", "Sets the maximum number of connections."),
+    parameter("max_connections", Kind::Fixed, "1000", "Sets the maximum number of connections."),
     parameter("max_identifier_length", Kind::Fixed, "63", "Shows the maximum identifier length."),
     parameter("max_index_keys", Kind::Fixed, "32", "Shows the maximum number of index keys."),
     parameter("max_parallel_workers_per_gather", Kind::Int(0, 1024, Unit::None), "2", "Accepted."),

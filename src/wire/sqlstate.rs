@@ -4,7 +4,7 @@ use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::response::{ErrorResponse, NoticeResponse};
 
 use crate::error::SqlError;
-use crate::session::{Notice, Severity as NoticeSeverity};
+use crate::session::{Notice, Severity as NoticeSeverity, remedy};
 
 /// How bad it is: whether the connection goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,8 @@ pub fn error_response(error: &SqlError, severity: Severity) -> PgWireBackendMess
         Severity::Error => "ERROR",
         Severity::Fatal => "FATAL",
     };
-    let mut fields = common(severity, error.code.as_str(), &error.message, &error.detail, &error.hint);
+    let hint = error.hint.clone().or_else(|| remedy(error));
+    let mut fields = common(severity, error.code.as_str(), &error.message, &error.detail, &hint);
     if let Some(position) = error.position {
         fields.push((b'P', position.to_string()));
     }
