@@ -26,6 +26,7 @@ impl Config {
             sync: self.sync,
             checkpoint_bytes: self.checkpoint_size,
             allowed_paths: self.allowed_paths.clone(),
+            max_connections: self.max_connections,
             ..EngineConfig::new(&self.data_dir)
         }
     }
@@ -100,12 +101,19 @@ async fn listen(address: SocketAddr, flag: &str) -> SqlResult<(TcpListener, Sock
     })
 }
 
+/// For so long after a write that found no room the server is not ready. Then it asks for another attempt.
+const FULL: Duration = Duration::from_secs(10);
+
 fn pages(engine: Engine, wire: Arc<Wire>, wire_address: SocketAddr) -> Pages {
     let version = env!("CARGO_PKG_VERSION");
     let psql = psql_command(wire_address);
     let started = Instant::now();
-    let failing = engine.clone();
+    let (failing, full) = (engine.clone(), engine.clone());
     Pages {
+        hindrance: Box::new(move || {
+            let refused = full.counters().log_full_within(FULL);
+            refused.then(|| "writes are refused: the disk is full".to_string())
+        }),
         failure: Box::new(move || failing.failure().now_or_never().map(|error| error.message)),
         metrics: Box::new(move || metrics(&engine, &wire, started)),
         welcome: format!("Headwater {version}\n\n{psql}\n/metrics /healthz /ready\n"),
@@ -122,7 +130,7 @@ pub fn psql_command(address: SocketAddr) -> String {
 
 /// Everything that is counted.
 fn metrics(engine: &Engine, wire: &Wire, started: Instant) -> Vec<Metric> {
-    let mut metrics = totals(engine, wire);
+    let mut metrics = totals(engine, wire, started);
     metrics.extend(relations(engine));
     metrics.extend(sources(engine));
     metrics.extend(watermarks(engine));
@@ -139,11 +147,15 @@ fn metrics(engine: &Engine, wire: &Wire, started: Instant) -> Vec<Metric> {
     metrics
 }
 
-fn totals(engine: &Engine, wire: &Wire) -> Vec<Metric> {
+fn totals(engine: &Engine, wire: &Wire, started: Instant) -> Vec<Metric> {
     let counters = engine.counters();
     let (accepted, refused) = wire.counts();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let age = now.as_secs_f64() - engine.published().moment.now as f64 / 1e6;
+    let age = match engine.published().moment.now {
+        // No step was ever taken.
+        0 => started.elapsed().as_secs_f64(),
+        micros => now.as_secs_f64() - micros as f64 / 1e6,
+    };
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed) as f64;
     let counter = |name, help, value| Metric::one(name, Kind::Counter, help, value);
     let gauge = |name, help, value| Metric::one(name, Kind::Gauge, help, value);
@@ -178,7 +190,12 @@ fn relations(engine: &Engine) -> Vec<Metric> {
         bytes.push((labels, held_bytes as f64));
     }
     vec![
-        Metric { name: "relation_rows", kind: Kind::Gauge, help: "Rows held, before merging.", samples: rows },
+        Metric {
+            name: "relation_rows",
+            kind: Kind::Gauge,
+            help: "Rows held, among them changes that are not merged yet.",
+            samples: rows,
+        },
         Metric { name: "relation_bytes", kind: Kind::Gauge, help: "Bytes held.", samples: bytes },
     ]
 }

@@ -1,7 +1,6 @@
 //! What an edit may be refused for, and what else a DROP takes with it.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use super::edit::CatalogEdit;
 use super::relation::Relation;
@@ -70,12 +69,6 @@ impl Catalog {
             }
         }
         order
-    }
-
-    /// All relations, each after those that it reads.
-    pub fn in_dependency_order(&self) -> Vec<Arc<Relation>> {
-        let ids: Vec<RelationId> = self.relations().map(|relation| relation.id).collect();
-        self.with_dependents(&ids).iter().rev().filter_map(|id| self.get(*id).cloned()).collect()
     }
 
     /// The edits of `DROP relations [CASCADE]`, or the refusal 2BP01 that lists the dependents.

@@ -16,6 +16,8 @@ use super::metrics::{self, Metric};
 pub struct Pages {
     /// Why the server cannot go on, if it cannot.
     pub failure: Box<dyn Fn() -> Option<String> + Send + Sync>,
+    /// Why the server does not do all its work at this moment, if it does not.
+    pub hindrance: Box<dyn Fn() -> Option<String> + Send + Sync>,
     pub metrics: Box<dyn Fn() -> Vec<Metric> + Send + Sync>,
     /// Shown at `/`.
     pub welcome: String,
@@ -29,7 +31,7 @@ pub async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken)
     let router = Router::new()
         .route("/", get(welcome))
         .route("/healthz", get(health))
-        .route("/ready", get(health))
+        .route("/ready", get(ready))
         .route("/metrics", get(print_metrics))
         .fallback(|| async { (StatusCode::NOT_FOUND, "there is no such page\n") })
         .with_state(Arc::new(pages));
@@ -40,9 +42,17 @@ async fn welcome(State(pages): State<Arc<Pages>>) -> String {
     pages.welcome.clone()
 }
 
-/// The listener opens when recovery is over, so that being alive and being ready are one.
 async fn health(State(pages): State<Arc<Pages>>) -> (StatusCode, String) {
-    match (pages.failure)() {
+    told((pages.failure)())
+}
+
+/// The listener opens when recovery is over: from then on the server is ready unless it is hindered.
+async fn ready(State(pages): State<Arc<Pages>>) -> (StatusCode, String) {
+    told((pages.failure)().or_else(|| (pages.hindrance)()))
+}
+
+fn told(reason: Option<String>) -> (StatusCode, String) {
+    match reason {
         None => (StatusCode::OK, "ok\n".to_string()),
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::zset::RelationId;
 
@@ -26,6 +27,8 @@ pub struct Counters {
     pub runs_spilled: AtomicU64,
     /// Microseconds spent in steps.
     pub step_micros: AtomicU64,
+    /// When the log last had no room for a step.
+    log_full_at: Mutex<Option<Instant>>,
     pub sources: Mutex<BTreeMap<RelationId, SourceCounters>>,
     /// Rows that came out of each relation's dataflow.
     pub relations: Mutex<BTreeMap<RelationId, u64>>,
@@ -46,6 +49,22 @@ pub struct SourceCounters {
 impl Counters {
     pub(super) fn add(counter: &AtomicU64, value: u64) {
         counter.fetch_add(value, Ordering::Relaxed);
+    }
+
+    pub(super) fn tell_log_full(&self, full: bool) {
+        *self.log_full_at.lock().expect("no holder of this lock panics") = full.then(Instant::now);
+    }
+
+    /// Whether a write was refused within this time because the disk was full, and none was taken since.
+    pub fn log_full_within(&self, time: Duration) -> bool {
+        let at = *self.log_full_at.lock().expect("no holder of this lock panics");
+        at.is_some_and(|at| at.elapsed() < time)
+    }
+
+    /// Forgets what no relation has any more.
+    pub(super) fn keep(&self, mut exists: impl FnMut(RelationId) -> bool) {
+        self.sources.lock().expect("no holder of this lock panics").retain(|id, _| exists(*id));
+        self.relations.lock().expect("no holder of this lock panics").retain(|id, _| exists(*id));
     }
 
     pub(super) fn source(&self, id: RelationId, change: impl FnOnce(&mut SourceCounters)) {

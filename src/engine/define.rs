@@ -113,6 +113,9 @@ impl Core {
     ) -> SqlResult<Vec<Command>> {
         let before = std::mem::replace(&mut self.catalog, Arc::new(after));
         let after = self.catalog.clone();
+        if edits.iter().any(|edit| matches!(edit, CatalogEdit::Drop(_))) {
+            self.counters.keep(|id| after.get(id).is_some());
+        }
         let mut commands = Vec::new();
         let created = edits.iter().filter_map(|edit| match edit {
             CatalogEdit::Create(relation) => after.get(relation.id).filter(|_| before.get(relation.id).is_none()),

@@ -34,6 +34,8 @@ pub struct EngineConfig {
     pub fill_rows: usize,
     /// Folders within which files may be read and written by SQL.
     pub allowed_paths: Vec<PathBuf>,
+    /// How many clients are let in; the engine only tells it.
+    pub max_connections: usize,
 }
 
 impl EngineConfig {
@@ -47,6 +49,7 @@ impl EngineConfig {
             checkpoint_bytes: 64 << 20,
             fill_rows: 64 * 1024,
             allowed_paths: Vec::new(),
+            max_connections: 1_000,
         }
     }
 }

@@ -12,6 +12,7 @@ use super::run::Core;
 use crate::catalog::CatalogEdit;
 use crate::dataflow::{Command, RelationChange, Report};
 use crate::error::{SqlError, SqlResult};
+use crate::storage::StorageError;
 use crate::zset::{Delta, ErrorRows, Moment, RelationId, Rows, Step};
 
 /// What comes into one step.
@@ -61,7 +62,9 @@ impl Core {
     pub(super) fn log_step(&mut self, inputs: Inputs) -> SqlResult<StepRecord> {
         let record = inputs.into_record(self.next_moment());
         let bytes = logged(&record).encode();
-        self.log.append(&bytes).and_then(|_| self.log.flush()).map_err(SqlError::from)?;
+        let written = self.log.append(&bytes).and_then(|_| self.log.flush());
+        self.counters.tell_log_full(written.as_ref().is_err_and(StorageError::is_full));
+        written.map_err(SqlError::from)?;
         Counters::add(&self.counters.log_bytes, bytes.len() as u64);
         Ok(record)
     }
