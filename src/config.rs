@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::nearest;
 use crate::error::{SqlError, SqlResult, SqlState};
 
 /// The port of the Postgres protocol and that of HTTP.
@@ -181,6 +182,23 @@ impl Config {
     }
 }
 
+/// Variables of the tests, which a server that they start finds too.
+const OF_TESTS: [&str; 6] = ["BIN", "CASES", "PYTHON", "REQUIRE_SERVERS", "SEED", "SQL_MODE"];
+
+/// What to say of `HEADWATER_*` variables that no setting reads.
+pub fn unknown_variables(names: impl Iterator<Item = String>, command: &clap::Command) -> Vec<String> {
+    let known: Vec<&str> = command.get_arguments().filter_map(|argument| argument.get_env()?.to_str()).collect();
+    let unknown = |name: &String| {
+        let Some(own) = name.strip_prefix("HEADWATER_") else { return false };
+        !known.contains(&name.as_str()) && !OF_TESTS.contains(&own) && !own.starts_with("TEST_")
+    };
+    let sentence = |name: String| match nearest(&name, known.iter().copied()) {
+        Some(nearest) => format!("the variable {name} is no setting; did you mean {nearest}?"),
+        None => format!("the variable {name} is no setting; see headwater --help"),
+    };
+    names.filter(unknown).map(sentence).collect()
+}
+
 fn read_file(path: &Path) -> SqlResult<File> {
     let text = fs::read_to_string(path)
         .map_err(|error| refuse(format!("cannot read the configuration {}: {error}", path.display())))?;
@@ -288,5 +306,20 @@ mod tests {
         assert_eq!(parse_size("1.5g"), Ok(3 << 29));
         assert_eq!(parse_size("64 MiB"), Ok(64 << 20));
         assert!(parse_size("").is_err() && parse_size("5x").is_err());
+    }
+
+    #[test]
+    fn misspelt_variables_are_told() {
+        #[derive(clap::Parser)]
+        struct Arguments {
+            #[command(flatten)]
+            options: Options,
+        }
+        let command = <Arguments as clap::CommandFactory>::command();
+        let names = ["HEADWATER_DATADIR", "HEADWATER_DATA_DIR", "HEADWATER_TEST_DATA", "HEADWATER_QUX", "HOME"];
+        let told = unknown_variables(names.into_iter().map(str::to_string), &command);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].ends_with("HEADWATER_DATADIR is no setting; did you mean HEADWATER_DATA_DIR?"), "{told:?}");
+        let _ = Arguments { options: Options::default() }.options;
     }
 }

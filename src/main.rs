@@ -4,8 +4,8 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use headwater::config::{Config, Options};
+use clap::{CommandFactory, Parser, Subcommand};
+use headwater::config::{Config, Options, unknown_variables};
 use headwater::demo::{self, DemoOptions};
 use headwater::script;
 use headwater::serve::{Server, psql_command, start_engine};
@@ -85,7 +85,12 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     }
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log)
         .map_err(|error| format!("headwater: --log {} is not understood: {error}", config.log))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    let colours = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(io::stderr).init();
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for warning in unknown_variables(names, &Arguments::command()) {
+        let _ = writeln!(io::stderr(), "headwater: {warning}");
+    }
     let Some(command) = arguments.command else { return serve(&config).await };
     let temporary = Temporary::new(has_data_dir).map_err(sentence)?;
     if let Some(directory) = &temporary.0 {
