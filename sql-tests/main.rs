@@ -15,6 +15,7 @@
 
 mod client;
 mod kill;
+mod mistakes;
 mod needs;
 mod options;
 mod random;
@@ -93,6 +94,12 @@ fn script_cases(mode: Mode, options: &Options) -> Vec<Case> {
             };
             cases.push(Case { name, run: Box::new(move || script::run(&path, mode, workers, complete)) });
         }
+    }
+    let named = options.names.is_empty() || options.names.iter().any(|name| mistakes::FILE.contains(name));
+    if named && matches!(mode, Mode::Plain | Mode::Postgres) {
+        let complete = options.complete && mode == Mode::Plain;
+        let name = format!("{} {}", mode.name(), mistakes::FILE);
+        cases.push(Case { name, run: Box::new(move || mistakes::run(mode, complete)) });
     }
     cases
 }
