@@ -19,6 +19,7 @@ mod function;
 mod grammar;
 mod grammar_create;
 mod grammar_session;
+mod grouping_keys;
 mod literal_rows;
 mod named_windows;
 mod names;

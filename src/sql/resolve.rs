@@ -362,6 +362,7 @@ impl VisitorMut for Resolver<'_> {
         if let Purpose::Plan { stars } = self.purpose {
             super::rows_in::conditions(select);
             super::named_windows::write_out(select);
+            super::grouping_keys::write_out(select);
             name_columns(select, stars);
         }
         ControlFlow::Continue(())
@@ -595,7 +596,7 @@ fn unnested(function: &str, array: Expr) -> Expr {
 }
 
 /// Whether an expression names a column, which must then be one of what stands before it in FROM.
-fn names_column(expression: &Expr) -> bool {
+pub(super) fn names_column(expression: &Expr) -> bool {
     let mut found = false;
     let _: ControlFlow<()> = sqlparser::ast::visit_expressions(expression, |part| {
         found |= matches!(part, Expr::Identifier(_) | Expr::CompoundIdentifier(_));

@@ -7,7 +7,7 @@ use sqlparser::ast::{
 };
 
 use super::grammar::fold;
-use super::resolve::call;
+use super::resolve::{call, names_column};
 use super::rows;
 
 /// Digits of the longest numeric that is written out of a number with an exponent.
@@ -85,6 +85,8 @@ fn form(expression: &mut Expr) -> Option<Expr> {
             None
         }
         Expr::Interval(interval) => written_interval(interval),
+        // The planner forgets the rows around a subquery in it.
+        Expr::Array(array) if array.elem.iter().any(names_column) => Some(call("make_array", array.elem.clone())),
         Expr::CompoundFieldAccess { access_chain, .. } => {
             for access in access_chain {
                 if let AccessExpr::Subscript(Subscript::Slice { lower_bound, upper_bound, .. }) = access {
