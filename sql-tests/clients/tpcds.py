@@ -12,6 +12,8 @@ FLAGS = argparse.ArgumentParser()
 FLAGS.add_argument("--scale", type=float, default=0.01)
 FLAGS.add_argument("--only", type=int, nargs="*", help="numbers of queries")
 FLAGS = FLAGS.parse_args()
+# What may be computed anew: ranks over all groups.
+RECOMPUTE = {"q49"}
 FACTS = ["store_sales", "store_returns", "catalog_sales", "catalog_returns", "web_sales", "web_returns", "inventory"]
 
 
@@ -51,6 +53,7 @@ def views_equal_duckdb():
         for kind in duck.CLASSES:
             print(kind, " ".join(name for name in kept if found[name] == kind))
         wrong = [f"{name} is refused: {reason}" for name, reason in refused.items()]
+        wrong += [f"{name} is of class recompute" for name in kept if found[name] == "recompute" and name not in RECOMPUTE]
         wrong += duck.compare(cursor, judge, kept, "the load")
         taken = {}
         for table in FACTS:

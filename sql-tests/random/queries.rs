@@ -260,12 +260,17 @@ impl<'a> Query<'a> {
             let kind = usable.choose(self.random).expect("not empty").kind;
             let depth = u32::from(!sets && self.chance(0.3));
             let key = scalar(self.random, &usable, kind, depth);
+            // The sets of a key twice are those of the key.
+            if sets && group.contains(&key) {
+                continue;
+            }
             let (value, kind) = shown(kind, key.clone());
             items.push(format!("{value} AS c{index}"));
             // A constant is written by its place, or it would be one itself.
-            group.push(if value == key { (index + 1).to_string() } else { key });
+            group.push(if value == key && !sets { (index + 1).to_string() } else { key });
             columns.push(Column { name: format!("c{index}"), kind });
         }
+        let (keys, sets) = (group.len(), sets && group.len() == 2);
         for index in keys..keys + self.random.random_range(1..=3) {
             let (aggregate, kind) = aggregate(self.random, &usable);
             items.push(format!("{aggregate} AS c{index}"));

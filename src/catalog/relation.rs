@@ -113,6 +113,9 @@ pub struct Relation {
     /// Indexes: the columns of the indexed relation by which its rows are arranged; empty if nothing is kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub index_key: Vec<usize>,
+    /// Indexes: whether no two rows may have the same columns.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unique: bool,
     /// Views and sinks: the SELECT, all names in it qualified. Everything else: the CREATE statement.
     pub definition: String,
     /// Relations that the definition reads, each once.

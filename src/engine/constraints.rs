@@ -62,6 +62,9 @@ pub(super) fn admit(
         if needs_check(relation, rows) {
             check_rows(relation, rows, published, pending)?;
         }
+        for index in catalog.relations().filter(|index| index.unique && index.indexes(*id)) {
+            check_index(relation, index, rows, published, pending)?;
+        }
     }
     for (id, rows) in &taken {
         let relation = catalog.get(*id).ok_or(WriteError::Conflict)?;
@@ -165,9 +168,66 @@ fn check_unique(relation: &Relation, after: &Rows) -> Result<(), WriteError> {
 
 fn duplicate_key(relation: &Relation, key: &Rows) -> SqlError {
     let message = format!("duplicate key value violates unique constraint \"{}_pkey\"", relation.name);
-    let names: Vec<&str> = relation.primary_key.iter().map(|index| relation.columns[*index].name.as_str()).collect();
-    let detail = format!("Key ({})=({}) already exists.", names.join(", "), shown(key.batch().columns(), 0));
-    SqlError::new(SqlState::UNIQUE_VIOLATION, message).detail(detail)
+    SqlError::new(SqlState::UNIQUE_VIOLATION, message)
+        .detail(format!("{} already exists.", shown_key(relation, &relation.primary_key, key)))
+}
+
+fn shown_key(relation: &Relation, columns: &[usize], key: &Rows) -> String {
+    let names: Vec<&str> = columns.iter().map(|index| relation.columns[*index].name.as_str()).collect();
+    format!("Key ({})=({})", names.join(", "), shown(key.batch().columns(), 0))
+}
+
+/// No key of a unique index may have two rows; keys with a NULL may.
+fn check_index(
+    relation: &Relation,
+    index: &Relation,
+    rows: &Rows,
+    published: &Published,
+    pending: &mut Pending,
+) -> Result<(), WriteError> {
+    let keys = distinct_keys(rows, &index.index_key);
+    let hashes = row_hashes(&keys, keys.first().map_or(0, |column| column.len()));
+    let mut parts = vec![rows.clone()];
+    match published.index(index) {
+        Some(there) => parts.push(there.lookup(&keys, &hashes).rows),
+        // It is made in the same step.
+        None => parts.extend(published.snapshot(relation.id).map(|there| there.collect())),
+    }
+    // What waits for the same step is little.
+    if let Some(waiting) = pending.arranged(relation.id) {
+        parts.push(waiting.snapshot().collect());
+    }
+    let after = Rows::concat(&relation.arrow_schema(), &parts);
+    match repeated_key(&after, &index.index_key) {
+        None => Ok(()),
+        Some(key) => {
+            let message = format!("duplicate key value violates unique constraint \"{}\"", index.name);
+            let detail = format!("{} already exists.", shown_key(relation, &index.index_key, &key));
+            Err(SqlError::new(SqlState::UNIQUE_VIOLATION, message).detail(detail).into())
+        }
+    }
+}
+
+/// Whether a new unique index finds a key with two rows in its table.
+pub(super) fn check_new_index(relation: &Relation, index: &Relation, published: &Published) -> SqlResult<()> {
+    let Some(there) = published.snapshot(relation.id) else { return Ok(()) };
+    match repeated_key(&there.collect(), &index.index_key) {
+        None => Ok(()),
+        Some(key) => {
+            let detail = format!("{} is duplicated.", shown_key(relation, &index.index_key, &key));
+            let message = format!("could not create unique index \"{}\"", index.name);
+            let hint = "Delete the rows that are too many, or leave UNIQUE out.";
+            Err(SqlError::new(SqlState::UNIQUE_VIOLATION, message).detail(detail).hint(hint))
+        }
+    }
+}
+
+/// One of the keys without NULL that have more than one row.
+fn repeated_key(rows: &Rows, columns: &[usize]) -> Option<Rows> {
+    let counted = consolidate(&Rows::new(canonical_columns(rows, columns), rows.weights().cloned()));
+    let has_null = |row: usize| counted.batch().columns().iter().any(|column| column.is_null(row));
+    let row = (0..counted.len()).find(|row| counted.weight(*row) > 1 && !has_null(*row))?;
+    Some(counted.take(&UInt32Array::from(vec![row as u32])))
 }
 
 fn shown(columns: &[ArrayRef], row: usize) -> String {

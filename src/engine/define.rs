@@ -8,10 +8,11 @@ use datafusion::common::TableReference;
 use datafusion::logical_expr::LogicalPlan;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::constraints::{Pending, admit};
+use super::constraints::{Pending, admit, check_new_index};
 use super::event::{Definition, Write, WriteError};
 use super::ingest::check_source;
 use super::outlets::{Subscribe, Subscription};
+use super::published::Published;
 use super::run::{Core, Flow};
 use super::step::Inputs;
 use super::watermark::{self, Lateness};
@@ -21,6 +22,19 @@ use crate::error::{SqlError, SqlResult, SqlState};
 use crate::plan::{self, InputRelation};
 use crate::sql;
 use crate::zset::{Delta, ErrorRows, Moment, RelationId, Step};
+
+/// Whether the tables of new unique indexes hold no key twice.
+fn check_new_indexes(edits: &[CatalogEdit], after: &Catalog, published: &Published) -> SqlResult<()> {
+    for edit in edits {
+        if let CatalogEdit::Create(index) = edit
+            && index.unique
+            && let Some(table) = index.depends_on.first().and_then(|id| after.get(*id))
+        {
+            check_new_index(table, index, published)?;
+        }
+    }
+    Ok(())
+}
 
 /// Ids from here on are dataflows of subscribed queries, which no catalog knows.
 const FIRST_TEMPORARY_ID: u64 = 1 << 62;
@@ -63,6 +77,7 @@ impl Core {
         }
         let after = self.catalog.check_all(&edits)?;
         let published = self.published.borrow().clone();
+        check_new_indexes(&edits, &after, &published)?;
         let mut lateness = Lateness::default();
         let (write, judged) = lateness.judge(Write { changes, sync: true }, &after, &published);
         let rows = admit(write, &after, &published, &mut Pending::default())?;

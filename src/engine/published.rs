@@ -46,14 +46,16 @@ impl Published {
 
     /// The same rows once more for each index of the relation, arranged by its columns.
     pub fn indexes(&self, id: RelationId) -> Vec<Snapshot> {
-        let Some(relation) = self.catalog.get(id) else { return Vec::new() };
         let indexes = self.catalog.relations().filter(|index| index.indexes(id));
-        let snapshot = |index: &Arc<Relation>| {
-            let named = Snapshot::empty(relation.arrow_schema(), index.arrangement_key());
-            let parts = self.relations.get(&index.id)?.parts();
-            Some(Snapshot::merged(&std::iter::once(named).chain(parts).collect::<Vec<_>>()))
-        };
-        indexes.filter_map(snapshot).collect()
+        indexes.filter_map(|index| self.index(index)).collect()
+    }
+
+    /// The rows of an index, arranged by its columns.
+    pub fn index(&self, index: &Relation) -> Option<Snapshot> {
+        let schema = self.catalog.get(*index.depends_on.first()?)?.arrow_schema();
+        let parts = self.relations.get(&index.id)?.parts();
+        let named = Snapshot::empty(schema, index.arrangement_key());
+        Some(Snapshot::merged(&std::iter::once(named).chain(parts).collect::<Vec<_>>()))
     }
 
     /// The live error rows of a kept relation.

@@ -1,6 +1,7 @@
 //! Reads at one published step: a plan run by DataFusion over snapshots, on the engine's own threads.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -9,8 +10,8 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::LogicalPlan;
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 
 use super::define::CatalogInputs;
@@ -20,7 +21,7 @@ use super::published::Published;
 use crate::catalog::RelationKind;
 use crate::error::{SqlError, SqlResult};
 use crate::functions::{self, StatementContext};
-use crate::plan::{self, Data, RunContext};
+use crate::plan::{self, Data, Growth, RunContext};
 use crate::state::Arrangement;
 use crate::zset::{RelationId, Rows};
 
@@ -90,12 +91,17 @@ impl Engine {
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
         self.0.runtime.spawn(async move {
             loop {
+                // A panic must not look like the end of the rows.
                 let next = tokio::select! {
-                    next = batches.next() => next,
+                    next = AssertUnwindSafe(batches.next()).catch_unwind() => next,
                     () = sender.closed() => return,
                 };
-                let Some(batch) = next else { return };
-                if sender.send(batch.map_err(|error| functions::errors::sql_error(&error))).await.is_err() {
+                let (next, is_over) = match next {
+                    Ok(None) => return,
+                    Ok(Some(batch)) => (batch.map_err(|error| functions::errors::sql_error(&error)), false),
+                    Err(_) => (Err(SqlError::internal("the query could not be computed")), true),
+                };
+                if sender.send(next).await.is_err() || is_over {
                     return;
                 }
             }
@@ -120,6 +126,16 @@ impl Engine {
             }
         }
         Ok(found)
+    }
+
+    /// The operators of the query, as a view, whose state grows for ever.
+    ///
+    /// # Errors
+    /// The query cannot be planned.
+    pub fn growing(&self, query: &LogicalPlan) -> SqlResult<Vec<Growth>> {
+        let published = self.published();
+        let inputs = CatalogInputs { catalog: &published.catalog, flows: &HashMap::new() };
+        Ok(plan::growing(&plan::lower(&plan::normalize(query.clone())?, &inputs)?))
     }
 
     /// What EXPLAIN shows: the dataflow that the query would be as a view.

@@ -10,7 +10,7 @@ pub fn explain(graph: &Graph, name: &dyn Fn(RelationId) -> String) -> Vec<String
     let mut shown = vec![false; graph.nodes.len()];
     let root = graph.nodes.len() - 1;
     tree(graph, &Edge { from: root, route: Route::Local }, 0, &mut shown, name, &mut lines);
-    lines.extend(graph.nodes.iter().filter_map(|node| warning(graph, node)));
+    lines.extend(growing(graph).into_iter().map(|growth| format!("warning: {}; {}", growth.reason, growth.remedy)));
     lines
 }
 
@@ -59,15 +59,32 @@ fn route_words(route: &Route, node: &Node) -> String {
     }
 }
 
-/// What to say of an operator that keeps every row of an input that only grows.
-fn warning(graph: &Graph, node: &Node) -> Option<String> {
+/// An operator whose state grows for ever, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Growth {
+    pub operator: String,
+    pub reason: String,
+    pub remedy: &'static str,
+}
+
+/// The operators that keep every row of an input that only grows.
+pub fn growing(graph: &Graph) -> Vec<Growth> {
+    graph.nodes.iter().filter_map(|node| growth(graph, node)).collect()
+}
+
+fn growth(graph: &Graph, node: &Node) -> Option<Growth> {
     let NodeKind::Operator(recipe) = &node.kind else { return None };
     let grows = node.inputs.iter().any(|edge| graph.nodes[edge.from].append_only);
-    let keeps_rows = matches!(recipe.name, "join") || recipe.class >= Class::KeyedRecompute;
-    (grows && keeps_rows && !recipe.keeps.is_empty()).then(|| {
-        format!(
-            "warning: {} keeps {}, and an input only grows: its state grows for ever; bound it with a filter on time",
-            recipe.name, recipe.keeps
-        )
+    let keeps_rows = recipe.name.contains("join") || recipe.class >= Class::KeyedRecompute;
+    let remedy = match recipe.class {
+        Class::Linear | Class::Keyed => "bound it with a filter on time",
+        Class::KeyedRecompute | Class::Recompute => {
+            "bound it with a filter on time, or ask for the first rows of a key (row_number() <= n)"
+        }
+    };
+    (grows && keeps_rows && !recipe.keeps.is_empty()).then(|| Growth {
+        operator: format!("{} {}", recipe.name, recipe.detail).trim_end().to_string(),
+        reason: format!("{} keeps {}, and an input only grows: its state grows for ever", recipe.name, recipe.keeps),
+        remedy,
     })
 }

@@ -6,12 +6,13 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction};
-use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan, Projection, SortExpr, Window};
+use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan, Projection, SortExpr, Union, Window};
 
+use super::grouping_sets;
 use super::ties::keep_name;
 use crate::functions::aggregate::least_of;
 use crate::functions::{canonical_value, is_canonical};
@@ -41,8 +42,15 @@ fn settle_aggregate(mut aggregate: Aggregate) -> Result<Transformed<LogicalPlan>
     for call in &mut aggregate.aggr_expr {
         *call = settle_call(call.clone(), &schema)?;
     }
-    if aggregate.group_expr.iter().any(|key| matches!(key, Expr::GroupingSet(_))) {
-        return Ok(Transformed::yes(LogicalPlan::Aggregate(aggregate)));
+    if let [Expr::GroupingSet(sets)] = aggregate.group_expr.as_slice() {
+        let union = match sets.distinct_expr().into_iter().any(|key| varies(key, &schema)) {
+            true => grouping_sets::as_union(&aggregate)?,
+            false => None,
+        };
+        return Ok(Transformed::yes(match union {
+            Some(union) => settle_each(union)?,
+            None => LogicalPlan::Aggregate(aggregate),
+        }));
     }
     // The intervals that stand for their groups, by the place of their key.
     let mut shown: Vec<(usize, Expr)> = Vec::new();
@@ -64,6 +72,29 @@ fn settle_aggregate(mut aggregate: Aggregate) -> Result<Transformed<LogicalPlan>
     let places: Vec<usize> = shown.iter().map(|(place, _)| *place).collect();
     aggregate.aggr_expr.extend(shown.into_iter().map(|(_, least)| least));
     with_shown(aggregate, &places).map(Transformed::yes)
+}
+
+/// The aggregates of a union of sets, whose input is settled already.
+fn settle_each(union: LogicalPlan) -> Result<LogicalPlan> {
+    let settled = union.transform_down(|plan| match plan {
+        LogicalPlan::Aggregate(aggregate) => {
+            let settled = settle_aggregate(aggregate)?.data;
+            Ok(Transformed::new(settled, true, TreeNodeRecursion::Jump))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    // A union forgets the tables of its columns when it is built anew, hence names of their own within it.
+    let LogicalPlan::Union(Union { inputs, schema }) = settled.data else { return Ok(settled.data) };
+    let own = |place: usize| Column::new_unqualified(format!("key_{place}"));
+    let inputs = inputs.into_iter().map(|input| {
+        let columns = input.schema().columns().into_iter().enumerate();
+        let named = columns.map(|(place, column)| Expr::Column(column).alias(own(place).name)).collect();
+        Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(named, input)?)))
+    });
+    let union = Union::try_new_with_loose_types(inputs.collect::<Result<_>>()?)?;
+    let columns = schema.columns().into_iter().enumerate();
+    let named = columns.map(|(place, name)| Expr::Column(own(place)).alias_qualified(name.relation, name.name));
+    Ok(LogicalPlan::Projection(Projection::try_new(named.collect(), Arc::new(LogicalPlan::Union(union)))?))
 }
 
 /// The aggregate's columns as they were, with the chosen intervals for the keys at `places`.
@@ -126,7 +157,8 @@ fn sort_key(key: SortExpr, schema: &DFSchema) -> SortExpr {
     SortExpr { expr: canonical_key(key.expr, schema), ..key }
 }
 
-fn canonical_key(key: Expr, schema: &DFSchema) -> Expr {
+/// The key as all that are equal to it.
+pub(super) fn canonical_key(key: Expr, schema: &DFSchema) -> Expr {
     if varies(&key, schema) { canonical_value(key) } else { key }
 }
 

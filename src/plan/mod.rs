@@ -27,7 +27,7 @@ mod words;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::TableReference;
 
-pub use explain::explain;
+pub use explain::{Growth, explain, growing};
 pub use lower::lower;
 pub use recompute::{Data, RunContext, run};
 pub use rewrite::normalize;

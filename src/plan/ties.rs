@@ -15,6 +15,8 @@ use datafusion::logical_expr::{
     Window, WindowFrameBound, WindowFrameUnits,
 };
 
+use super::keys::canonical_key;
+
 /// Settles every order in the plan that decides about a result, but for a LIMIT without order at its root: there any
 /// rows will do, and a query need not look at all of them. (A view, which must know which rows they are, is given an
 /// order when it is lowered.)
@@ -84,8 +86,9 @@ fn settle_aggregate(mut aggregate: Aggregate) -> Result<Transformed<LogicalPlan>
     let schema = aggregate.input.schema().clone();
     let mut seen: Vec<Expr> = Vec::new();
     for call in aggregate.aggr_expr.iter().filter_map(ordered_call) {
-        let shown = call.params.args.iter().filter(|arg| !matches!(arg, Expr::Literal(_, _)) && can_sort(arg, &schema));
-        seen.extend(shown.cloned());
+        let args = call.params.args.iter().map(bare);
+        let args = args.filter(|arg| !matches!(arg, Expr::Literal(_, _)) && can_sort(arg, &schema));
+        seen.extend(args.cloned().map(|arg| canonical_key(arg, &schema)));
     }
     if seen.is_empty() {
         return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate)));
@@ -95,8 +98,10 @@ fn settle_aggregate(mut aggregate: Aggregate) -> Result<Transformed<LogicalPlan>
         let mut call = call.clone();
         // The order of a DISTINCT aggregate may name its arguments only.
         let args = &call.params.args;
-        let shown = seen.iter().filter(|expr| !call.params.distinct || args.contains(expr)).cloned();
+        let is_argument = |expr: &Expr| args.iter().any(|arg| bare(arg) == expr);
+        let shown = seen.iter().filter(|expr| !call.params.distinct || is_argument(expr)).cloned();
         continue_order(&mut call.params.order_by, &shown.collect::<Vec<_>>());
+        name_once(&mut call.params.order_by);
         *expr = keep_name(expr, Expr::AggregateFunction(call))?;
     }
     let Aggregate { input, group_expr, aggr_expr, schema, .. } = aggregate;
@@ -212,14 +217,34 @@ fn sees_ties(call: &WindowFunction) -> bool {
 /// Appends the expressions that the order does not name yet.
 fn continue_order(order: &mut Vec<SortExpr>, shown: &[Expr]) {
     for expr in shown {
-        if !order.iter().any(|sort| sort.expr == *expr) {
+        if !order.iter().any(|sort| bare(&sort.expr) == bare(expr)) {
             order.push(SortExpr::new(expr.clone(), true, false));
         }
     }
 }
 
+/// Takes out what an order names again: aggregates of DataFusion do not survive it.
+fn name_once(order: &mut Vec<SortExpr>) {
+    let mut kept: Vec<SortExpr> = Vec::new();
+    for sort in order.drain(..) {
+        if !kept.iter().any(|other| bare(&other.expr) == bare(&sort.expr)) {
+            kept.push(sort);
+        }
+    }
+    *order = kept;
+}
+
+/// The expression without its name.
+fn bare(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => bare(&alias.expr),
+        other => other,
+    }
+}
+
 fn all_columns(schema: &DFSchema) -> Vec<Expr> {
-    schema.columns().into_iter().map(Expr::Column).filter(|column| can_sort(column, schema)).collect()
+    let columns = schema.columns().into_iter().map(Expr::Column).filter(|column| can_sort(column, schema));
+    columns.map(|column| canonical_key(column, schema)).collect()
 }
 
 fn can_sort(expr: &Expr, schema: &DFSchema) -> bool {

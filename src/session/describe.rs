@@ -26,7 +26,7 @@ pub fn columns(session: &Session, statement: &Statement) -> Option<Vec<OutputCol
         }
         Statement::Show(name) => Some(vec![text_column(&shown_name(session, name))]),
         Statement::ShowAll => Some(["name", "setting", "description"].map(text_column).to_vec()),
-        Statement::Verify(_) => Some(super::explain::verify_columns()),
+        Statement::Verify(view) => Some(super::verify::columns(view)),
         Statement::Truncate(_)
         | Statement::CopyFrom(_)
         | Statement::CopyTo(_)

@@ -12,14 +12,15 @@ use super::read::Reader;
 use super::response::{Response, RowStream};
 use super::session::{Session, now_micros};
 use super::transaction::{Status, View};
-use crate::catalog::{CatalogEdit, RelationKind};
+use crate::catalog::{CatalogEdit, Relation, RelationKind};
 use crate::engine::{TableChange, Write, WriteError};
 use crate::error::{SqlError, SqlResult, SqlState};
+use crate::plan::Growth;
 use crate::sql::{
     self, Accepted, Begin, BindContext, CreateTableAs, CursorSource, Define, Discard, InsertRows, Notice, Parsed, Set,
     Severity, Statement, TIME_ZONE, TransactionEnd,
 };
-use crate::zset::{PgType, Step};
+use crate::zset::{PgType, RelationId, Step};
 
 /// How often a statement is evaluated anew because others changed what it had read.
 const ATTEMPTS_MAX: usize = 1000;
@@ -176,7 +177,7 @@ impl Session {
                 self.engine.checkpoint().await?;
                 command("CHECKPOINT")
             }
-            Statement::Verify(view) => Ok(self.verify(view, guard).await?),
+            Statement::Verify(view) => Ok(self.verify(&view, guard).await?),
             Statement::Accepted(Accepted { tag, notices }) => {
                 self.notices.extend(notices);
                 command(tag)
@@ -235,9 +236,7 @@ impl Session {
             return Ok(());
         }
         match self.engine.write(Write { changes, sync: self.waits_for_disk() }).await {
-            Err(WriteError::Refused(error))
-                if error.code == SqlState::UNIQUE_VIOLATION && outcome.retry_on_duplicate =>
-            {
+            Err(WriteError::Refused(error)) if outcome.retry_on_duplicate && is_of_primary_key(&error, outcome) => {
                 Err(Stop::Again)
             }
             result => taken(result),
@@ -260,7 +259,30 @@ impl Session {
         }
         self.define_edits(&define.edits, guard).await?;
         self.notices.extend(define.notices);
+        for edit in &define.edits {
+            if let CatalogEdit::Create(relation) = edit
+                && relation.kind == RelationKind::MaterializedView
+            {
+                self.forecast(relation);
+            }
+        }
         command(define.tag)
+    }
+
+    /// Tells of state that grows for ever because a source only grows.
+    fn forecast(&mut self, view: &Relation) {
+        let catalog = self.view().catalog;
+        let grows = |id: &RelationId| catalog.get(*id).is_some_and(|relation| relation.append_only);
+        if !view.depends_on.iter().any(grows) {
+            return;
+        }
+        // A view that could be made can be planned; if it cannot any more, there is nothing to tell.
+        let query = sql::bind_definition(view, &catalog);
+        let growing = query.and_then(|query| self.engine.growing(&query.plan)).unwrap_or_default();
+        for Growth { operator, reason, remedy } in growing {
+            let hint = format!("In {operator}: {remedy}.");
+            self.notices.push(Notice { hint: Some(hint), ..Notice::notice(reason) });
+        }
     }
 
     async fn define_edits(&mut self, edits: &[CatalogEdit], guard: &Guard) -> Result<(), Stop> {
@@ -428,6 +450,12 @@ impl Session {
     pub(super) fn warn(&mut self, code: &'static str, message: &str) {
         self.notices.push(Notice { severity: Severity::Warning, code, ..Notice::warning(message) });
     }
+}
+
+/// Whether a write was refused for the key that ON CONFLICT looks at, and not for that of another unique index.
+fn is_of_primary_key(error: &SqlError, outcome: &Outcome) -> bool {
+    let named = |change: &change::Change| error.message.ends_with(&format!("\"{}_pkey\"", change.table.name));
+    error.code == SqlState::UNIQUE_VIOLATION && outcome.changes.iter().any(named)
 }
 
 /// What a statement changes, as the engine takes it.

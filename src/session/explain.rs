@@ -1,18 +1,16 @@
-//! EXPLAIN and VERIFY: how a query is kept up to date, and whether a view is what its query says.
+//! EXPLAIN: how a query is kept up to date.
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch};
-use arrow::datatypes::Schema;
-use std::sync::Arc;
+use arrow::array::RecordBatch;
 
 use super::cancel::Guard;
 use super::describe::text_column;
-use super::response::{Response, RowStream};
+use super::response::Response;
 use super::session::Session;
 use super::show::text_rows;
 use crate::catalog::RelationKind;
 use crate::error::{SqlError, SqlResult, SqlState};
-use crate::sql::{self, Explain, ExplainFormat, ExplainTarget, InsertRows, OutputColumn, Query, Statement};
-use crate::zset::{PgType, RelationId, Rows, consolidate};
+use crate::sql::{self, Explain, ExplainFormat, ExplainTarget, InsertRows, Query, Statement};
+use crate::zset::RelationId;
 
 impl Session {
     pub(super) async fn explain(&mut self, explain: &Explain, guard: &Guard) -> SqlResult<Response> {
@@ -62,7 +60,7 @@ impl Session {
     }
 
     /// The bound query of a view.
-    fn definition(&mut self, id: RelationId) -> SqlResult<Query> {
+    pub(super) fn definition(&mut self, id: RelationId) -> SqlResult<Query> {
         let view = self.view();
         let relation = view.catalog.get(id);
         let relation = relation.ok_or_else(|| SqlError::new(SqlState::UNDEFINED_TABLE, "the relation is gone"))?;
@@ -74,43 +72,6 @@ impl Session {
             }
         }
     }
-
-    /// VERIFY: the rows by which a materialized view differs from its query, with the weight that they have too many
-    /// (+) or too few (-). No row means that it is exact.
-    pub(super) async fn verify(&mut self, id: RelationId, guard: &Guard) -> SqlResult<Response> {
-        let query = self.definition(id)?;
-        let reader = self.reader(guard);
-        let relation = reader.view.catalog.get(id).cloned();
-        let relation = relation.ok_or_else(|| SqlError::new(SqlState::UNDEFINED_TABLE, "the view is gone"))?;
-        let kept = reader.view.published.snapshot(id).map(|snapshot| snapshot.collect());
-        let schema = relation.arrow_schema();
-        let kept = kept.unwrap_or_else(|| Rows::empty(schema.clone()));
-        let mut parts = vec![kept];
-        for batch in reader.collect(&query.plan, Vec::new()).await? {
-            let batch = RecordBatch::try_new(schema.clone(), batch.columns().to_vec())
-                .map_err(|error| SqlError::internal(format!("the query's columns are not the view's: {error}")))?;
-            parts.push(Rows::inserts(batch).negate());
-        }
-        let difference = consolidate(&Rows::concat(&schema, &parts));
-        let (name, count) = (relation.name.clone(), difference.len());
-        if count > 0 {
-            let message = format!("materialized view \"{name}\" differs from its query in {count} rows");
-            self.warn("01000", &message);
-        }
-        let weights: ArrayRef = Arc::new(Int64Array::from(difference.weights_array()));
-        let texts = crate::zset::pretty_rows(&difference);
-        let rows: ArrayRef = Arc::new(arrow::array::StringViewArray::from_iter_values(texts.lines()));
-        let columns = verify_columns();
-        let fields = columns.iter().map(|column| column.pg_type.field(&column.name, true)).collect::<Vec<_>>();
-        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), vec![weights, rows]);
-        let batch = batch.map_err(|error| SqlError::internal(format!("a difference cannot be shown: {error}")))?;
-        Ok(Response::Rows(RowStream::of_batches(columns, vec![batch], "VERIFY")))
-    }
-}
-
-pub fn verify_columns() -> Vec<OutputColumn> {
-    let column = |name: &str, pg_type| OutputColumn { name: name.to_string(), pg_type };
-    vec![column("hw_weight", PgType::Int8), column("row", PgType::Text)]
 }
 
 /// The plan's lines as a graph: indentation is what hangs below what.

@@ -22,6 +22,7 @@ mod show;
 mod subscribe;
 mod system;
 mod transaction;
+mod verify;
 
 #[cfg(test)]
 mod tests;

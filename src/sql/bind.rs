@@ -109,7 +109,7 @@ pub(super) fn bind_ast(ast: &Ast, parsed: &Parsed, context: &BindContext<'_>) ->
         Ast::Notify(channel, payload) => Statement::Notify(channel.clone(), payload.clone()),
         Ast::Refresh { name } => session::refresh(name, parsed, context)?,
         Ast::Verify { name } => {
-            Statement::Verify(ddl::relation_of_kind(RelationKind::MaterializedView, name, parsed, context)?.id)
+            Statement::Verify(ddl::relation_of_kind(RelationKind::MaterializedView, name, parsed, context)?.clone())
         }
         Ast::Flush => Statement::Flush,
         Ast::Checkpoint => Statement::Checkpoint,

@@ -73,6 +73,7 @@ pub(super) fn relation(kind: RelationKind, schema: String, name: String, catalog
         append_only: false,
         watermark: None,
         index_key: Vec::new(),
+        unique: false,
         definition: String::new(),
         depends_on: Vec::new(),
         options: BTreeMap::new(),
@@ -541,9 +542,7 @@ pub(super) fn create_index(index: &CreateIndex, parsed: &Parsed, context: &BindC
         return Ok(define);
     }
     if index.unique {
-        let error =
-            SqlError::unsupported("CREATE UNIQUE INDEX is not supported", "Declare a PRIMARY KEY in CREATE TABLE.");
-        return Err(place(error));
+        may_be_unique(table).map_err(place)?;
     }
     let mut new = relation(RelationKind::Index, table.schema.clone(), name, context.catalog);
     new.depends_on = vec![table.id];
@@ -560,12 +559,32 @@ pub(super) fn create_index(index: &CreateIndex, parsed: &Parsed, context: &BindC
         }
     }
     let mut notices = Vec::new();
+    new.unique = index.unique;
     if new.columns.len() < index.columns.len() {
+        if index.unique {
+            let hint = "Name columns, or keep the expression in a column of the table.";
+            return Err(place(SqlError::unsupported("a unique index on expressions is not supported", hint)));
+        }
         new.index_key.clear();
         notices.push(Notice::notice(format!("index \"{}\" is noted, but expressions are not indexed", new.name)));
     }
     new.definition = index.to_string();
     created(new, notices, context).map_err(place)
+}
+
+/// Only what clients write can be refused; what a view or a connector gives cannot.
+fn may_be_unique(table: &Relation) -> SqlResult<()> {
+    if table.kind != RelationKind::Table {
+        let message = format!("cannot create a unique index on {} \"{}\"", table.kind, table.name);
+        let hint = "Its rows follow from others and cannot be refused. Leave UNIQUE out, or count the rows of a key \
+                    in a view: GROUP BY key HAVING count(*) > 1.";
+        return Err(SqlError::unsupported(message, hint));
+    }
+    if table.connector().is_some() {
+        let message = format!("cannot create a unique index on table \"{}\", which a connector fills", table.name);
+        return Err(SqlError::unsupported(message, "With a PRIMARY KEY a new row replaces the row of its key."));
+    }
+    Ok(())
 }
 
 /// The relation that a name means.

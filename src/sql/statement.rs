@@ -61,7 +61,7 @@ pub enum Statement {
     /// Writes a checkpoint now.
     Checkpoint,
     /// Compares a materialized view with its query.
-    Verify(RelationId),
+    Verify(Arc<Relation>),
     /// Accepted because tools send it, and with nothing to do.
     Accepted(Accepted),
 }

@@ -158,7 +158,7 @@ fn definition(unique: &str, name: &str, table: &Relation, columns: &[usize]) -> 
 }
 
 pub fn index_definition(index: &Relation, table: &Relation, columns: &[usize]) -> String {
-    definition("", &index.name, table, columns)
+    definition(if index.unique { "UNIQUE " } else { "" }, &index.name, table, columns)
 }
 
 pub fn key_definition(table: &Relation) -> String {

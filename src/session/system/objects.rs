@@ -230,14 +230,14 @@ pub fn pg_attrdef(system: &System, table: &mut Table) {
 }
 
 pub fn pg_index(system: &System, table: &mut Table) {
-    let mut add = |oid: u32, owner: &Relation, columns: &[usize], primary: bool| {
+    let mut add = |oid: u32, owner: &Relation, columns: &[usize], unique: bool, primary: bool| {
         let zeros = || Cell::list(columns.iter().map(|_| 0));
         table.row([
             ("indexrelid", oid.into()),
             ("indrelid", owner.oid.into()),
             ("indnatts", columns.len().into()),
             ("indnkeyatts", columns.len().into()),
-            ("indisunique", primary.into()),
+            ("indisunique", unique.into()),
             ("indisprimary", primary.into()),
             ("indimmediate", true.into()),
             ("indisvalid", true.into()),
@@ -251,12 +251,12 @@ pub fn pg_index(system: &System, table: &mut Table) {
     };
     for relation in system.catalog.relations() {
         if !relation.primary_key.is_empty() {
-            add(key_index_oid(relation), relation, &relation.primary_key, true);
+            add(key_index_oid(relation), relation, &relation.primary_key, true, true);
         }
         if relation.kind == RelationKind::Index
             && let Some((owner, columns)) = indexed(&system.catalog, relation)
         {
-            add(relation.oid, owner, &columns, false);
+            add(relation.oid, owner, &columns, relation.unique, false);
         }
     }
 }
