@@ -1,13 +1,14 @@
 //! Promises to users, kept by the real binary over a real socket: runs every `.slt` file in one of several modes.
 //!
-//! `cargo test --test sql -- [MODE]... [--workers N] [--seed N] [--jobs N] [--complete] [NAME]...`
+//! `cargo test --test sql -- [MODE]... [--workers N] [--seed N] [--jobs N] [--complete] [--thorough] [NAME]...`
 //!
 //! * `plain`: every file as it is written (the default).
 //! * `recheck`: after every statement each materialized view is compared with its query run at that moment.
 //! * `crash`: after every statement the server is killed with SIGKILL and started again.
 //! * `postgres`: the files run against PostgreSQL, with views in place of materialized views: the written answers are
 //!   PostgreSQL's. With `--complete` they are taken from there. Records under `onlyif headwater` are left out.
-//! * `random`: random tables, views and changes; after every step each view equals its query.
+//! * `random`: random tables, views and changes; after a step each view equals its query. A third of the cases is compared
+//!   with PostgreSQL too. With `--thorough` all are, and every view after every step instead of one in four.
 //! * `kill`: random kills under a write load; a ledger on the client's side knows what was acknowledged.
 //!
 //! `HEADWATER_SQL_MODE` gives modes too, separated by commas. Files that need something from outside say so in their
@@ -106,9 +107,10 @@ fn script_cases(mode: Mode, options: &Options) -> Vec<Case> {
 
 fn random_case(seed: u64, options: &Options) -> Case {
     let workers = options.workers[usize::try_from(seed % options.workers.len() as u64).expect("a small number")];
+    let thorough = options.thorough;
     Case {
         name: format!("random --seed {seed} --workers {workers}"),
-        run: Box::new(move || random::run(seed, workers)),
+        run: Box::new(move || random::run(seed, workers, thorough)),
     }
 }
 

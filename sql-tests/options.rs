@@ -44,6 +44,8 @@ pub struct Options {
     /// How many kills the kill mode does.
     pub kills: u32,
     pub complete: bool,
+    /// Random mode: compares every view after every step, and every case with PostgreSQL.
+    pub thorough: bool,
 }
 
 impl Options {
@@ -58,6 +60,7 @@ impl Options {
             seeds: 8,
             kills: 10,
             complete: false,
+            thorough: false,
         };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
@@ -72,6 +75,7 @@ impl Options {
                 "--seeds" => options.seeds = number()?,
                 "--kills" => options.kills = u32::try_from(number()?).map_err(|error| error.to_string())?,
                 "--complete" => options.complete = true,
+                "--thorough" => options.thorough = true,
                 "--mode" => {}
                 // What cargo's own harness would understand, as in `cargo test -- --nocapture`, is no concern of ours.
                 other if other.starts_with('-') => {}

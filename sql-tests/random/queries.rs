@@ -448,7 +448,7 @@ impl<'a> Query<'a> {
             }
             _ => (String::new(), format!(" LIMIT {n}{offset}")),
         };
-        self.open |= !all && !cut.contains("TIES");
+        self.open |= !all && (!cut.contains("TIES") || !offset.is_empty());
         let list = items.join(", ");
         (format!("SELECT {distinct}{list} FROM {from} ORDER BY {order}{cut}"), columns, size.min(2))
     }

@@ -15,7 +15,6 @@ use super::transaction::{Status, View};
 use crate::catalog::{CatalogEdit, Relation, RelationKind};
 use crate::engine::{TableChange, Write, WriteError};
 use crate::error::{SqlError, SqlResult, SqlState};
-use crate::plan::Growth;
 use crate::sql::{
     self, Accepted, Begin, BindContext, CreateTableAs, CursorSource, Define, Discard, InsertRows, Notice, Parsed, Set,
     Severity, Statement, TIME_ZONE, TransactionEnd,
@@ -279,10 +278,10 @@ impl Session {
         // A view that could be made can be planned; if it cannot any more, there is nothing to tell.
         let query = sql::bind_definition(view, &catalog);
         let growing = query.and_then(|query| self.engine.growing(&query.plan)).unwrap_or_default();
-        for Growth { operator, reason, remedy } in growing {
-            let hint = format!("In {operator}: {remedy}.");
-            self.notices.push(Notice { hint: Some(hint), ..Notice::notice(reason) });
-        }
+        self.notices.extend(growing.into_iter().map(|growth| {
+            let hint = format!("In {}: {}.", growth.operator, growth.remedy);
+            Notice { hint: Some(hint), ..Notice::notice(growth.reason) }
+        }));
     }
 
     async fn define_edits(&mut self, edits: &[CatalogEdit], guard: &Guard) -> Result<(), Stop> {
