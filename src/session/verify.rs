@@ -89,6 +89,7 @@ mod tests {
             append_only: false,
             index_key: Vec::new(),
             unique: false,
+            watermark: None,
             definition: String::new(),
             depends_on: Vec::new(),
             options: std::collections::BTreeMap::new(),
