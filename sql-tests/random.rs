@@ -49,7 +49,7 @@ pub fn run(seed: u64, workers: usize, thorough: bool) -> Verdict {
         return Verdict::Failed(missing.clone());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("threads can be made");
-    let with_postgres = postgres.is_none() && (thorough || seed % 3 == 0);
+    let with_postgres = postgres.is_none() && (thorough || seed.is_multiple_of(3));
     let outcome = match seed % 10 {
         0 => runtime.block_on(all_alike(seed, thorough, with_postgres)),
         _ => runtime.block_on(play(seed, workers, thorough, with_postgres)).map(drop),

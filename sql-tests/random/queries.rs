@@ -104,7 +104,7 @@ impl<'a> Query<'a> {
         (chosen.name, chosen.columns, chosen.size)
     }
 
-    fn from(&mut self, depth: u32) -> From {
+    fn joined(&mut self, depth: u32) -> From {
         let (first, columns, size) = self.source(depth, 2);
         let alias = self.alias("a");
         let mut from = From { text: format!("{first} AS {alias}"), scope: scope_of(&columns, &alias), size };
@@ -149,8 +149,8 @@ impl<'a> Query<'a> {
     }
 
     /// A FROM clause, perhaps with a WHERE.
-    fn from_where(&mut self, depth: u32) -> From {
-        let mut from = self.from(depth);
+    fn filtered(&mut self, depth: u32) -> From {
+        let mut from = self.joined(depth);
         if self.chance(0.5) {
             let condition = self.condition(&from.scope, depth);
             from.text = format!("{} WHERE {condition}", from.text);
@@ -233,7 +233,7 @@ impl<'a> Query<'a> {
     }
 
     fn projection(&mut self, depth: u32) -> (String, Vec<Column>, u32) {
-        let from = self.from_where(depth);
+        let from = self.filtered(depth);
         let distinct = if self.chance(0.3) { "DISTINCT " } else { "" };
         let (mut items, mut columns) = (Vec::new(), Vec::new());
         for index in 0..self.random.random_range(1..=4) {
@@ -251,7 +251,7 @@ impl<'a> Query<'a> {
     }
 
     fn grouping(&mut self, depth: u32) -> (String, Vec<Column>, u32) {
-        let from = self.from_where(depth);
+        let from = self.filtered(depth);
         let usable = computable(&from.scope);
         let keys = if usable.is_empty() { 0 } else { self.random.random_range(0..=2) };
         let sets = keys == 2 && self.chance(0.25);
@@ -306,7 +306,7 @@ impl<'a> Query<'a> {
     }
 
     fn set_operation(&mut self, depth: u32) -> (String, Vec<Column>, u32) {
-        let (one, other) = (self.from_where(depth), self.from_where(depth.saturating_sub(1)));
+        let (one, other) = (self.filtered(depth), self.filtered(depth.saturating_sub(1)));
         let operator = ["UNION ALL", "UNION ALL", "UNION", "INTERSECT", "INTERSECT ALL", "EXCEPT", "EXCEPT ALL"];
         let operator = *operator.choose(self.random).expect("some");
         let kinds: Vec<Kind> = computable(&one.scope).iter().map(|column| column.kind).collect();
@@ -349,7 +349,7 @@ impl<'a> Query<'a> {
 
     /// Some columns of plain kinds that a query can show and order by; `None` if there are none.
     fn narrow(&mut self, depth: u32) -> Option<(String, Vec<Column>, u32)> {
-        let from = self.from_where(depth);
+        let from = self.filtered(depth);
         let mut usable = computable(&from.scope);
         while usable.len() > 3 {
             usable.remove(self.random.random_range(0..usable.len()));
