@@ -1,6 +1,7 @@
 //! Regular expressions, and the patterns of SIMILAR TO and SUBSTRING in their form.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow::array::{ListBuilder, StringViewBuilder};
@@ -55,10 +56,10 @@ fn invalid(message: impl Into<String>) -> SqlError {
     SqlError::new(SqlState::INVALID_PARAMETER_VALUE, message)
 }
 
-/// A pattern with flags, compiled; the last few are kept.
-pub(super) fn compiled(pattern: &str, flags: &str) -> SqlResult<Regex> {
+/// A pattern with flags, compiled; the last few are kept. Shared and not copied: a copy would learn its text anew.
+pub(super) fn compiled(pattern: &str, flags: &str) -> SqlResult<Rc<Regex>> {
     thread_local! {
-        static KNOWN: RefCell<Vec<(String, String, Regex)>> = const { RefCell::new(Vec::new()) };
+        static KNOWN: RefCell<Vec<(String, String, Rc<Regex>)>> = const { RefCell::new(Vec::new()) };
     }
     let known = KNOWN.with_borrow(|known| {
         known.iter().find(|(p, f, _)| p == pattern && f == flags).map(|(_, _, regex)| regex.clone())
@@ -66,7 +67,7 @@ pub(super) fn compiled(pattern: &str, flags: &str) -> SqlResult<Regex> {
     if let Some(regex) = known {
         return Ok(regex);
     }
-    let regex = compile(pattern, flags)?;
+    let regex = Rc::new(compile(pattern, flags)?);
     KNOWN.with_borrow_mut(|known| {
         if known.len() >= 16 {
             known.remove(0);
