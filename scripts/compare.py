@@ -10,6 +10,7 @@ import pathlib
 import re
 import resource
 import subprocess
+import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -17,15 +18,22 @@ QUERIES = ROOT / "sql-tests" / "nexmark"
 TABLES = ["person", "auction", "bid"]
 
 
-def bench(*arguments):
-    subprocess.run(["cargo", "bench", "-q", "--bench", "nexmark", "--", *arguments], cwd=ROOT, check=True,
-                   stdout=subprocess.DEVNULL)
+def built():
+    """The benchmark, compiled: started by itself, so that cargo's own time is not counted."""
+    command = ["cargo", "bench", "-q", "--bench", "nexmark", "--no-run", "--message-format=json"]
+    messages = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    programs = [json.loads(message).get("executable") for message in messages if message.startswith("{")]
+    return next(program for program in reversed(programs) if program)
+
+
+def bench(options, *arguments):
+    size = ["--events", str(options.events), "--batch", str(options.batch)]
+    subprocess.run([options.program, *size, *arguments], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
 def headwater(folder, query, options):
     file = folder / "result.json"
-    bench("--events", str(options.events), "--batch", str(options.batch), "--query", query, "--check", "no",
-          "--json", str(file))
+    bench(options, "--query", query, "--check", "no", "--json", str(file))
     return json.loads(file.read_text())[0].get("cpu_s")
 
 
@@ -42,8 +50,8 @@ def without_windows(text, bin_of):
 
     def hop(found):
         step, count = int(found[2]), int(found[3]) // int(found[2])
-        start = f"{bin_of(found[2])} - hop * INTERVAL '{step} seconds'"
-        hops = ", ".join(f"({number})" for number in range(count))
+        start = f"{bin_of(found[2])} - hop"
+        hops = ", ".join(f"(INTERVAL '{number * step} seconds')" for number in range(count))
         return f"(SELECT *, {start} AS window_start FROM {found[1]} CROSS JOIN (VALUES {hops}) AS hops(hop)) AS hopped"
 
     text = re.sub(r"TUMBLE\((\w+), date_time, INTERVAL '(\d+)' SECOND\)", tumble, text)
@@ -80,10 +88,24 @@ def datafusion_once(folder, text, answer):
 def apart(work, folder, text):
     """CPU seconds of `work` in a process of its own; None if it cannot do the query."""
     answer = multiprocessing.Queue()
-    process = multiprocessing.Process(target=work, args=(folder, text, answer))
+    process = multiprocessing.Process(target=tried, args=(work, folder, text, answer))
     process.start()
     process.join()
     return answer.get() if process.exitcode == 0 else None
+
+
+def tried(work, folder, text, answer):
+    try:
+        work(folder, text, answer)
+    except Exception as error:
+        print(f"{work.__name__}: {str(error).splitlines()[0]}", file=sys.stderr)
+        sys.exit(1)
+
+
+def plain(field):
+    """Strings in the layout that writers of CSV know."""
+    import pyarrow
+    return pyarrow.field(field.name, pyarrow.string()) if str(field.type) == "string_view" else field
 
 
 class Postgres:
@@ -108,6 +130,7 @@ class Postgres:
         self.connection = psycopg.connect(host=self.data, port=54329, user="postgres", autocommit=True)
         for table in TABLES:
             rows = pyarrow.parquet.read_table(f"{folder}/{table}.parquet")
+            rows = rows.cast(pyarrow.schema([plain(field) for field in rows.schema]))
             kinds = {"int64": "bigint", "timestamp[us]": "timestamp"}
             columns = ", ".join(f"{field.name} {kinds.get(str(field.type), 'text')}" for field in rows.schema)
             self.connection.execute(f"CREATE UNLOGGED TABLE {table} ({columns})")
@@ -123,8 +146,13 @@ class Postgres:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def once(self, text):
+        import psycopg
         text = without_windows(text, lambda seconds: f"date_bin('{seconds} seconds', date_time, TIMESTAMP '2000-01-01')")
-        self.connection.execute(f"CREATE MATERIALIZED VIEW result AS {text} WITH NO DATA")
+        try:
+            self.connection.execute(f"CREATE MATERIALIZED VIEW result AS {text} WITH NO DATA")
+        except psycopg.Error as error:
+            print(f"postgres: {str(error).splitlines()[0]}", file=sys.stderr)
+            return None
         begun = self.cpu()
         self.connection.execute("REFRESH MATERIALIZED VIEW result")
         spent = self.cpu() - begun
@@ -147,30 +175,34 @@ def main():
     parser.add_argument("--batch", type=int, default=40_000)
     parser.add_argument("--query")
     parser.add_argument("--without", default="")
+    parser.add_argument("--program", help="the built benchmark, so that it is not built")
     options = parser.parse_args()
+    options.program = options.program or built()
     names = [file.stem for file in QUERIES.glob("*.sql") if file.stem[1:].isdigit() and file.stem != "q13"]
     names.sort(key=lambda name: int(name[1:]))
     names = options.query.split(",") if options.query else names
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        bench("--events", str(options.events), "--batch", str(options.batch), "--export", str(folder))
+        bench(options, "--export", str(folder))
         postgres = None if "postgres" in options.without else Postgres(folder)
-        print(f"{datetime.date.today()}: {options.events} events; Headwater in batches of {options.batch}, one worker; "
-              "the others once; CPU-seconds\n")
-        print("| query | Headwater | DuckDB once | DataFusion once | PostgreSQL once | Headwater / best once |")
-        print("|---|---|---|---|---|---|")
-        ratios = []
-        for name in names:
-            text = (QUERIES / f"{name}.sql").read_text()
-            own = headwater(folder, name, options)
-            others = [apart(duckdb_once, folder, text), apart(datafusion_once, folder, text)]
-            others.append(postgres.once(text) if postgres else None)
-            best = min((value for value in others if value is not None), default=None)
-            ratio = own / best if own and best else None
-            ratios += [ratio] if ratio else []
-            print("|", name, "|", " | ".join(shown(value) for value in [own, *others, ratio]), "|", flush=True)
-        if postgres:
-            postgres.stop()
+        try:
+            print(f"{datetime.date.today()}: {options.events} events; Headwater in batches of {options.batch}, one worker; "
+                  "the others once; CPU-seconds\n")
+            print("| query | Headwater | DuckDB once | DataFusion once | PostgreSQL once | Headwater / best once |")
+            print("|---|---|---|---|---|---|")
+            ratios = []
+            for name in names:
+                text = (QUERIES / f"{name}.sql").read_text()
+                own = headwater(folder, name, options)
+                others = [apart(duckdb_once, folder, text), apart(datafusion_once, folder, text)]
+                others.append(postgres.once(text) if postgres else None)
+                best = min((value for value in others if value is not None), default=None)
+                ratio = own / best if own and best else None
+                ratios += [ratio] if ratio else []
+                print("|", name, "|", " | ".join(shown(value) for value in [own, *others, ratio]), "|", flush=True)
+        finally:
+            if postgres:
+                postgres.stop()
         mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
         print(f"\nGeometric mean of the last column: {mean:.2f}.")
 
