@@ -100,6 +100,7 @@ impl Core {
         };
         commands.splice(0..0, self.forget(&before.0));
         let step = self.finish_step(record, commands, true)?;
+        self.deliver()?;
         self.start_readers();
         self.checkpoint_if_due();
         Ok(step)

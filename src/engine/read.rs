@@ -67,6 +67,17 @@ impl Data for Tables {
 }
 
 impl Engine {
+    /// The rows of a bound plan that needs no planning, at once; `None` for any other.
+    ///
+    /// # Errors
+    /// A relation that the plan reads has live error rows.
+    pub fn query_quick(&self, plan: &LogicalPlan, read: &Read) -> SqlResult<Option<RecordBatch>> {
+        let tables = Tables { read: read.clone(), sources: HashMap::new() };
+        let Some(batch) = plan::run_quick(plan, &tables) else { return Ok(None) };
+        check_errors(plan, &relations_read(plan, &read.published), &read.published)?;
+        Ok(Some(batch))
+    }
+
     /// Runs a bound plan. Dropping the stream ends the query.
     ///
     /// # Errors

@@ -104,6 +104,7 @@ fn empty(config: &EngineConfig, events: Events, log: Log, checkpoints: Checkpoin
         positions: BTreeMap::new(),
         readers: Readers::default(),
         outlets: Outlets::default(),
+        outgoing: Vec::new(),
         fills: BTreeMap::new(),
         jobs: Jobs::default(),
         jobs_begun: 0,

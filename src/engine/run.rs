@@ -24,7 +24,7 @@ use crate::catalog::{Catalog, DEAD_LETTERS};
 use crate::dataflow::{Report, Workers};
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::storage::Log;
-use crate::zset::{Moment, RelationId, Rows, Step};
+use crate::zset::{Delta, Moment, RelationId, Rows, Step};
 
 /// Rows that one step takes at most from what is waiting; a single write may be larger.
 const STEP_ROWS_MAX: usize = 256 * 1024;
@@ -51,6 +51,8 @@ pub(super) struct Core {
     pub positions: Positions,
     pub readers: Readers,
     pub outlets: Outlets,
+    /// What readers see of the last step, and subscribers and sinks have not got yet.
+    pub outgoing: Vec<(RelationId, Delta)>,
     /// What is being filled beside the steps, by the number of its job.
     pub fills: BTreeMap<u64, Fill>,
     pub jobs: Jobs,
@@ -271,7 +273,14 @@ impl Core {
             }
             Err(_) => Counters::add(&self.counters.writes_refused, writes),
         }
+        // Who does not wait for the disk need not wait either until it has what subscribers may see.
+        if self.is_synced() {
+            self.send_out();
+        }
         answer(gathered.writers, gathered.readers, &result);
+        if self.deliver().is_err() {
+            return;
+        }
         self.rows_unweighed += gathered.rows;
         if self.rows_unweighed >= WEIGHED_ROWS {
             self.rows_unweighed = 0;

@@ -47,6 +47,7 @@ impl Inputs {
 
 impl Core {
     /// Takes one step: log, workers, disk, publish. `commands` (installs and drops) reach the workers before the rows.
+    /// To be followed by [`Core::deliver`].
     ///
     /// # Errors
     /// Nothing has changed if the log refused the record. If the disk fails later, the engine cannot go on.
@@ -69,7 +70,7 @@ impl Core {
         Ok(record)
     }
 
-    /// What follows once a step is in the log: workers, disk, publish.
+    /// What follows once a step is in the log: workers, disk, publish. To be followed by [`Core::deliver`].
     ///
     /// # Errors
     /// The engine cannot go on.
@@ -82,12 +83,7 @@ impl Core {
             self.sync_log()?;
         }
         let changes = self.collect(step)?;
-        let leaves = changes.iter().any(|(_, change)| self.outlets.is_followed(change.relation));
-        if leaves && self.config.sync && self.log.synced() < self.log.position() {
-            // What a crash could take back must not reach a subscriber or a sink.
-            self.sync_log()?;
-        }
-        self.publish(changes);
+        self.show(changes);
         Counters::add(&self.counters.steps, 1);
         Counters::add(&self.counters.step_micros, started.elapsed().as_micros() as u64);
         Ok(step)
@@ -118,6 +114,36 @@ impl Core {
 
     /// Makes a step's results visible to readers, and sends them to subscribers and sinks.
     pub(super) fn publish(&mut self, changes: Vec<(usize, RelationChange)>) {
+        self.show(changes);
+        self.send_out();
+    }
+
+    /// Sends what readers see already to subscribers and sinks.
+    ///
+    /// # Errors
+    /// The engine cannot go on.
+    pub(super) fn deliver(&mut self) -> SqlResult<()> {
+        if !self.outgoing.is_empty() && !self.is_synced() {
+            // What a crash could take back must not reach a subscriber or a sink.
+            self.sync_log()?;
+        }
+        self.send_out();
+        Ok(())
+    }
+
+    /// Whether a crash could take back nothing of what is published.
+    pub(super) fn is_synced(&self) -> bool {
+        !self.config.sync || self.log.synced() >= self.log.position()
+    }
+
+    pub(super) fn send_out(&mut self) {
+        for (relation, delta) in std::mem::take(&mut self.outgoing) {
+            self.outlets.send(relation, self.at.step, &delta);
+        }
+    }
+
+    /// Makes a step's results visible to readers.
+    fn show(&mut self, changes: Vec<(usize, RelationChange)>) {
         let mut deltas: BTreeMap<RelationId, Vec<Delta>> = BTreeMap::new();
         for (worker, change) in changes {
             if let Some(snapshot) = change.snapshot {
@@ -145,7 +171,7 @@ impl Core {
             self.counters.relation_rows(relation, rows);
             if self.outlets.is_followed(relation) {
                 let schema = parts[0].schema();
-                self.outlets.send(relation, self.at.step, &Delta::concat(&schema, parts));
+                self.outgoing.push((relation, Delta::concat(&schema, parts)));
             }
         }
     }

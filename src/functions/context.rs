@@ -1,6 +1,6 @@
-//! What a statement's functions know of their surroundings: the clock, the user, the settings.
+//! What a statement's functions know of their surroundings: the clock and the user.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::DataType;
@@ -25,12 +25,10 @@ pub struct StatementContext {
     pub database: String,
     /// Where CREATE puts what has no schema in its name.
     pub current_schema: Option<String>,
-    /// All settings by name, for `current_setting`.
-    pub settings: BTreeMap<String, String>,
 }
 
 /// Puts constants for the functions that depend on the context: `now()` and its like, `current_user`,
-/// `current_schema()`, `current_setting('…')`. Done when a plan is run, not when it is bound.
+/// `current_schema()`. Done when a plan is run, not when it is bound.
 pub fn fix_context(plan: LogicalPlan, context: &StatementContext) -> Result<LogicalPlan> {
     let fixed = plan.transform_down_with_subqueries(|plan| {
         plan.map_expressions(|expression| expression.transform_up(|expression| Ok(fix(expression, context))))

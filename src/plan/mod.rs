@@ -12,6 +12,7 @@ mod keys;
 mod lower;
 mod not_in;
 mod null_safe;
+mod quick;
 mod recompute;
 mod rewrite;
 mod stream;
@@ -29,6 +30,7 @@ use datafusion::common::TableReference;
 
 pub use explain::{Growth, explain, growing};
 pub use lower::lower;
+pub use quick::run_quick;
 pub use recompute::{Data, RunContext, run};
 pub use rewrite::normalize;
 pub use table::snapshot_table;

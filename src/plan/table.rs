@@ -53,6 +53,22 @@ impl SnapshotTable {
     }
 }
 
+/// At least the rows for which all filters are true, if they fix the key or the relation is small; `None` otherwise, or if
+/// the table is not of [`snapshot_table`].
+pub(super) fn few_rows(table: &dyn TableProvider, filters: &[Expr]) -> Option<RecordBatch> {
+    let table = table.downcast_ref::<SnapshotTable>()?;
+    let (snapshot, keys) = table.narrowed(filters);
+    let rows = match keys {
+        Some(keys) => {
+            let hashes = row_hashes(&keys, keys.first().map_or(1, |key| key.len()));
+            snapshot.lookup(&keys, &hashes).rows
+        }
+        None if snapshot.rows() <= BATCH_ROWS => snapshot.collect(),
+        None => return None,
+    };
+    Some(expand(&rows, None, snapshot.schema()))
+}
+
 impl fmt::Debug for SnapshotTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "snapshot of {} rows", self.snapshot.rows())

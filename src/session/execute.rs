@@ -70,15 +70,16 @@ impl Session {
     fn bind_or_refuse(&mut self, prepared: &Prepared, parameters: &[ScalarValue]) -> SqlResult<Statement> {
         let bound = self.bind_prepared(prepared);
         if self.transaction.status == Status::Failed {
-            let ends =
-                matches!(bound, Ok(Statement::Commit(_) | Statement::Rollback(_) | Statement::RollbackToSavepoint(_)));
+            let ends = bound.as_deref().is_ok_and(|bound| {
+                matches!(bound, Statement::Commit(_) | Statement::Rollback(_) | Statement::RollbackToSavepoint(_))
+            });
             if !ends {
                 self.refuse_if_failed()?;
             }
         }
         match parameters {
-            [] => bound,
-            parameters => sql::substitute(bound?, parameters),
+            [] => bound.map(Arc::unwrap_or_clone),
+            parameters => sql::substitute(Arc::unwrap_or_clone(bound?), parameters),
         }
     }
 

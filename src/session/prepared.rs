@@ -40,7 +40,7 @@ pub struct Prepared {
 struct Bound {
     version: u64,
     search_path: Vec<String>,
-    statement: Statement,
+    statement: Arc<Statement>,
 }
 
 impl Prepared {
@@ -163,7 +163,7 @@ impl Session {
         };
         let parameters = (0..count).map(parameter).collect();
         let columns = describe::columns(self, &statement);
-        let bound = self.fresh(statement);
+        let bound = self.fresh(Arc::new(statement));
         Ok(Prepared {
             parsed: Some(parsed),
             types,
@@ -173,7 +173,7 @@ impl Session {
     }
 
     /// A binding to keep, unless it depends on what a transaction has changed.
-    fn fresh(&mut self, statement: Statement) -> Option<Bound> {
+    fn fresh(&mut self, statement: Arc<Statement>) -> Option<Bound> {
         if self.transaction.touches(reads_rows(&statement)) {
             return None;
         }
@@ -183,7 +183,7 @@ impl Session {
     }
 
     /// The bound statement: the kept binding if everything it depends on is as it was.
-    pub(super) fn bind_prepared(&mut self, prepared: &Prepared) -> SqlResult<Statement> {
+    pub(super) fn bind_prepared(&mut self, prepared: &Prepared) -> SqlResult<Arc<Statement>> {
         let Some(parsed) = &prepared.parsed else {
             return Err(SqlError::internal("an empty statement is never bound"));
         };
@@ -200,7 +200,7 @@ impl Session {
                 return Ok(statement);
             }
         }
-        let statement = self.bind(parsed, &prepared.types)?;
+        let statement = Arc::new(self.bind(parsed, &prepared.types)?);
         let is_kept = !prepared.description.parameters.is_empty() || prepared.description.columns.is_some();
         if is_kept {
             let fresh = self.fresh(statement.clone());
@@ -326,7 +326,7 @@ impl Session {
     /// one before Sync belongs to the same transaction, as all of a pipeline does in PostgreSQL.
     fn begin_pipeline(&mut self, prepared: &Prepared) -> SqlResult<()> {
         if self.transaction.status == Status::Idle
-            && let Statement::Insert(insert) = self.bind_prepared(prepared)?
+            && let Statement::Insert(insert) = &*self.bind_prepared(prepared)?
             && insert.conflict.is_none()
         {
             self.begin_implicit();

@@ -160,7 +160,11 @@ static PARAMETERS: &[Parameter] = &[
 ];
 
 fn find(name: &str) -> Option<&'static Parameter> {
-    PARAMETERS.iter().find(|parameter| parameter.name.eq_ignore_ascii_case(name))
+    fn lower(name: &str) -> impl Iterator<Item = u8> {
+        name.bytes().map(|byte| byte.to_ascii_lowercase())
+    }
+    let found = PARAMETERS.binary_search_by(|parameter| lower(parameter.name).cmp(lower(name)));
+    found.ok().map(|index| &PARAMETERS[index])
 }
 
 /// A parameter with the value that it has now.

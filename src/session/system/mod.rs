@@ -16,7 +16,7 @@ pub use self::types::type_of_oid;
 use arrow::array::RecordBatch;
 
 use self::rows::Table;
-use super::activity::Activity;
+use super::prepared::Prepared;
 use super::settings::Settings;
 use crate::catalog::Catalog;
 use crate::engine::{Job, Published};
@@ -32,13 +32,11 @@ pub struct System {
     pub user: String,
     pub database: String,
     pub pid: i32,
-    /// The session's prepared statements and cursors: name and text.
-    pub prepared: Vec<(String, String)>,
+    /// The session's prepared statements by name, and its cursors: name and text.
+    pub prepared: Vec<(String, Arc<Prepared>)>,
     pub cursors: Vec<(String, String)>,
     /// What runs beside the steps.
     pub jobs: Vec<Job>,
-    /// All sessions of the server.
-    pub activity: Vec<Activity>,
 }
 
 impl System {
@@ -75,7 +73,7 @@ impl System {
             "pg_views" => views::pg_views(self, table),
             "pg_matviews" => views::pg_matviews(self, table),
             "pg_indexes" => views::pg_indexes(self, table),
-            "pg_stat_activity" => views::pg_stat_activity(self, table),
+            "pg_stat_activity" => views::pg_stat_activity(table),
             "pg_stat_user_tables" | "pg_stat_all_tables" => views::pg_stat_tables(self, table),
             "pg_statio_all_tables" => views::pg_statio_tables(self, table),
             "pg_prepared_statements" => views::pg_prepared_statements(self, table),

@@ -5,6 +5,7 @@ use super::names::{index_definition, key_definition};
 use super::objects::{self, key_name, relkind};
 use super::rows::Table;
 use crate::catalog::{Column, Relation, RelationKind};
+use crate::session::activity;
 use crate::zset::PgType;
 
 const OWNER: &str = "headwater";
@@ -74,8 +75,9 @@ pub fn pg_indexes(system: &System, table: &mut Table) {
     }
 }
 
-pub fn pg_stat_activity(system: &System, table: &mut Table) {
-    for session in &system.activity {
+/// All sessions of the server.
+pub fn pg_stat_activity(table: &mut Table) {
+    for session in activity::list() {
         table.row([
             ("datid", super::fixed::DATABASE_OID.into()),
             ("datname", session.database.clone().into()),
@@ -116,8 +118,9 @@ pub fn pg_statio_tables(system: &System, table: &mut Table) {
 }
 
 pub fn pg_prepared_statements(system: &System, table: &mut Table) {
-    for (name, text) in &system.prepared {
-        table.row([("name", name.clone().into()), ("statement", text.clone().into()), ("from_sql", true.into())]);
+    for (name, prepared) in &system.prepared {
+        let text = prepared.text().to_string();
+        table.row([("name", name.clone().into()), ("statement", text.into()), ("from_sql", true.into())]);
     }
 }
 
