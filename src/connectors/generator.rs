@@ -226,6 +226,7 @@ impl Source for DatagenSource {
             wait: (count == 0 && !finished).then(|| self.pace.until(self.position)),
             finished,
             rows,
+            deletions: None,
             dead_letters: Vec::new(),
             position: json!({ "row": self.position }),
         })
@@ -531,6 +532,7 @@ mod tests {
             options.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         SourceSpec {
             name: "s".to_string(),
+            key: None,
             schema: Arc::new(Schema::new(fields)),
             options,
             allowed_paths: AllowedPaths::default(),

@@ -6,6 +6,8 @@
 mod file;
 mod format;
 mod generator;
+mod kafka;
+mod keyed_changes;
 mod nexmark;
 mod options;
 mod paths;
@@ -20,4 +22,4 @@ pub use options::{OptionDoc, Side};
 pub use paths::{AllowedPaths, OutputFile};
 pub use registry::{Connector, all, find};
 pub use sink::{Sink, SinkSpec};
-pub use source::{Budget, ConnectorError, DeadLetter, InferredColumn, Polled, Position, Source, SourceSpec};
+pub use source::{Budget, ConnectorError, DeadLetter, Deletions, InferredColumn, Polled, Position, Source, SourceSpec};

@@ -387,6 +387,7 @@ impl Source for NexmarkSource {
             wait: (count == 0 && !finished).then(|| self.pace.until(next)),
             finished,
             rows,
+            deletions: None,
             dead_letters: Vec::new(),
             position: json!({ "event": self.position }),
         })
@@ -412,6 +413,7 @@ mod tests {
         options.insert(TABLE.to_string(), kind.to_string());
         let mut spec = SourceSpec {
             name: "s".to_string(),
+            key: None,
             schema: Arc::new(Schema::empty()),
             options,
             allowed_paths: AllowedPaths::default(),

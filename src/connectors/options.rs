@@ -1,8 +1,10 @@
 //! The options of connectors: one table for each, from which unknown options, aliases and the docs are checked.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::error::{SqlError, SqlResult, SqlState};
+use crate::functions::text::parse_interval;
 
 /// Where an option has a meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +17,7 @@ pub enum Side {
 /// One option, as `docs/connectors.md` lists it.
 #[derive(Debug, Clone, Copy)]
 pub struct OptionDoc {
-    /// A part `<column>` stands for the name of a column.
+    /// A part in angle brackets stands for any name: `fields.<column>.kind`.
     pub name: &'static str,
     /// Other systems' spellings of it.
     pub aliases: &'static [&'static str],
@@ -46,11 +48,11 @@ impl OptionDoc {
     }
 }
 
-const COLUMN: &str = "<column>";
-
-/// The column that `given` names if it is spelled like `pattern`; an empty text if `pattern` names none.
+/// What `given` has in the place of the part in angle brackets if it is spelled like `pattern`; an empty text if
+/// `pattern` has no such part.
 fn matches<'a>(pattern: &str, given: &'a str) -> Option<&'a str> {
-    match pattern.split_once(COLUMN) {
+    let open = pattern.split_once('<').and_then(|(before, rest)| Some((before, rest.split_once('>')?.1)));
+    match open {
         None => given.eq_ignore_ascii_case(pattern).then_some(""),
         Some((before, after)) => {
             let column = given.strip_prefix(before)?.strip_suffix(after)?;
@@ -158,6 +160,47 @@ impl Options {
             let error = self.bad_value(name, column, &format!("one of {}", names.join(", ")));
             hint.into_iter().fold(error, SqlError::hint)
         })
+    }
+
+    /// A span of time, such as `1 min`.
+    pub fn duration(&self, name: &'static str) -> SqlResult<Option<Duration>> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        let bad = || self.bad_value(name, "", "an interval such as 1 min");
+        let span = parse_interval(text).map_err(|_| bad())?;
+        let nanos = i128::from(span.months * 30 + span.days) * 86_400_000_000_000 + i128::from(span.nanoseconds);
+        u64::try_from(nanos).map(|nanos| Some(Duration::from_nanos(nanos))).map_err(|_| bad())
+    }
+
+    /// A number of rows, such as `100 rows`.
+    pub fn rows(&self, name: &'static str) -> SqlResult<Option<usize>> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        let number = text.trim().trim_end_matches("rows").trim().parse::<usize>().ok();
+        number.filter(|rows| *rows > 0).map(Some).ok_or_else(|| self.bad_value(name, "", "a number of rows"))
+    }
+
+    /// One character of ASCII; tabs may be spelled.
+    pub fn character(&self, name: &'static str) -> SqlResult<Option<u8>> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        let text = match text {
+            "\\t" | "tab" => "\t",
+            other => other,
+        };
+        match text.as_bytes() {
+            [byte] if byte.is_ascii() && !matches!(byte, b'\n' | b'\r' | 0) => Ok(Some(*byte)),
+            _ => Err(self.bad_value(name, "", "one character of ASCII other than a line feed")),
+        }
+    }
+
+    /// Names separated by commas.
+    pub fn names(&self, name: &'static str) -> Vec<String> {
+        let names = self.text(name).unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
+        names.map(String::from).collect()
+    }
+
+    /// The names that stand in the place of the part in angle brackets of `name`, each with its value.
+    pub fn open(&self, name: &'static str) -> impl Iterator<Item = (&str, &str)> {
+        let same = self.given.iter().filter(move |((given, _), _)| *given == name);
+        same.map(|((_, part), (value, _))| (part.as_str(), value.as_str()))
     }
 
     /// The refusal of a value: says what was given and what is wanted.

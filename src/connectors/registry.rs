@@ -1,12 +1,16 @@
 //! The list of connectors: one line each.
 
+use std::collections::BTreeMap;
+
 use super::file::FileConnector;
 use super::generator::Datagen;
+use super::kafka::Kafka;
 use super::nexmark::Nexmark;
 use super::options::{OptionDoc, nearest};
 use super::sink::{Sink, SinkSpec};
 use super::source::{InferredColumn, Source, SourceSpec};
 use crate::error::{SqlError, SqlResult, SqlState};
+use crate::zset::PgType;
 
 /// A kind of outside system.
 pub trait Connector: Send + Sync {
@@ -18,6 +22,14 @@ pub trait Connector: Send + Sync {
     }
     /// Every option that it knows.
     fn options(&self) -> &'static [OptionDoc];
+    /// The parts of a message beside its value that INCLUDE can take into columns.
+    fn metadata(&self) -> &'static [(&'static str, PgType)] {
+        &[]
+    }
+    /// Adds the options of a sink that are decided once, when it is created.
+    fn settle_sink(&self, options: &mut BTreeMap<String, String>) {
+        let _ = options;
+    }
     /// True if reading again between two positions gives the same rows, so that only positions need to be logged.
     fn replayable(&self) -> bool;
     /// The columns of a source declared with `(*)` or without columns. `spec.schema` is ignored.
@@ -35,7 +47,7 @@ pub trait Connector: Send + Sync {
     }
 }
 
-static ALL: &[&dyn Connector] = &[&FileConnector, &Datagen, &Nexmark];
+static ALL: &[&dyn Connector] = &[&FileConnector, &Datagen, &Nexmark, &Kafka];
 
 /// All connectors.
 pub fn all() -> &'static [&'static dyn Connector] {
@@ -74,12 +86,12 @@ mod tests {
 
     #[test]
     fn connectors_are_found_by_name_alias_and_likeness() {
-        for name in ["file", "FS", "posix_fs", "filesystem", "datagen", "nexmark"] {
+        for name in ["file", "FS", "posix_fs", "filesystem", "datagen", "nexmark", "Kafka"] {
             assert!(find(name).is_ok(), "{name}");
         }
         let hint = |name| find(name).err().and_then(|error| error.hint).expect("a hint");
         assert_eq!(hint("datagn"), "did you mean 'datagen'?");
-        assert_eq!(hint("oracle"), "the connectors are: file, datagen, nexmark");
+        assert_eq!(hint("oracle"), "the connectors are: file, datagen, nexmark, kafka");
     }
 
     /// The docs list exactly the options of the tables; the expected lines are printed when they do not.

@@ -35,6 +35,8 @@ pub trait Source: Send {
 pub struct Polled {
     /// Rows in the relation's schema, all inserts.
     pub rows: RecordBatch,
+    /// Keys whose row goes, where the table that is filled has a key.
+    pub deletions: Option<Deletions>,
     /// Input that could not be read as rows.
     pub dead_letters: Vec<DeadLetter>,
     /// Where the source stands after these rows.
@@ -52,6 +54,7 @@ impl Polled {
     pub fn nothing(schema: SchemaRef, position: Position) -> Self {
         Polled {
             rows: RecordBatch::new_empty(schema),
+            deletions: None,
             dead_letters: Vec::new(),
             position,
             finished: false,
@@ -61,8 +64,17 @@ impl Polled {
     }
     /// True if the poll changed nothing, so that no step needs to be made for it.
     pub fn is_empty(&self) -> bool {
-        self.rows.num_rows() == 0 && self.dead_letters.is_empty()
+        self.rows.num_rows() == 0 && self.deletions.is_none() && self.dead_letters.is_empty()
     }
+}
+
+/// Keys whose row goes.
+#[derive(Debug, Clone)]
+pub struct Deletions {
+    /// The key's columns, in the key's order.
+    pub keys: RecordBatch,
+    /// For each key how many rows of the same poll came before.
+    pub after_rows: Vec<usize>,
 }
 
 /// A piece of input that is no row, kept so that somebody can mend and replay it.
@@ -98,6 +110,9 @@ pub struct SourceSpec {
     pub name: String,
     /// The relation's columns; rows come in exactly this schema.
     pub schema: SchemaRef,
+    /// The key of the table that is filled, as indices of columns; empty where there is none, `None` while it is not
+    /// known.
+    pub key: Option<Vec<usize>>,
     pub options: BTreeMap<String, String>,
     pub allowed_paths: AllowedPaths,
     /// Go on from here: a position that a poll of the same source gave.

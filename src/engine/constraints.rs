@@ -1,13 +1,16 @@
 //! The last place to refuse: checks a write against its tables before it goes into the log.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, UInt32Array};
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
+use arrow::datatypes::Schema;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::event::{TableChange, Write, WriteError};
 use super::published::Published;
 use crate::catalog::{Catalog, Relation, RelationKind};
+use crate::connectors::Deletions;
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::state::{Arrangement, KeyMatcher};
 use crate::zset::{RelationId, Rows, canonical_columns, consolidate, row_hashes};
@@ -239,13 +242,15 @@ fn shown(columns: &[ArrayRef], row: usize) -> String {
     cells.collect::<Vec<_>>().join(", ")
 }
 
-/// Rows that a connector gives for a table with a key: each replaces the row of its key, the last one of a key wins.
+/// Rows that a connector gives for a table with a key: each replaces the row of its key, and a deletion takes it away;
+/// the last of them counts.
 ///
 /// # Errors
 /// 23502 if a key or a required column is NULL.
 pub(super) fn upsert(
     relation: &Relation,
     rows: &Rows,
+    deletions: Option<&Deletions>,
     published: &Published,
     pending: &mut Pending,
 ) -> SqlResult<Rows> {
@@ -253,8 +258,10 @@ pub(super) fn upsert(
         WriteError::Refused(error) => error,
         WriteError::Conflict => SqlError::internal("a NOT NULL check cannot conflict"),
     })?;
-    let newest = last_of_each_key(relation, rows);
-    let keys = distinct_keys(&newest, &relation.primary_key);
+    let touched = touched_keys(relation, rows, deletions)?;
+    let newest = last_of_each_key(&touched, rows, deletions);
+    let all: Vec<usize> = (0..relation.primary_key.len()).collect();
+    let keys = distinct_keys(&touched, &all);
     let hashes = row_hashes(&keys, keys.first().map_or(0, |column| column.len()));
     let mut parts = vec![newest];
     if let Some(there) = published.snapshot(relation.id) {
@@ -268,19 +275,46 @@ pub(super) fn upsert(
     Ok(change)
 }
 
-fn last_of_each_key(relation: &Relation, rows: &Rows) -> Rows {
-    let key: Vec<ArrayRef> = relation.primary_key.iter().map(|index| rows.column(*index).clone()).collect();
-    let hashes = row_hashes(&key, rows.len());
+/// The keys of the rows, then those of the deletions.
+fn touched_keys(relation: &Relation, rows: &Rows, deletions: Option<&Deletions>) -> SqlResult<Rows> {
+    let key = relation.primary_key.iter().map(|index| {
+        let column = rows.column(*index);
+        let place = relation.primary_key.iter().position(|other| other == index).expect("it is one of them");
+        match deletions {
+            None => Ok(column.clone()),
+            Some(deletions) => arrow::compute::concat(&[column.as_ref(), deletions.keys.column(place).as_ref()]),
+        }
+    });
+    let broken = |error| SqlError::internal(format!("deleted keys do not fit their table: {error}"));
+    let columns = key.collect::<Result<Vec<ArrayRef>, _>>().map_err(broken)?;
+    let fields = relation.primary_key.iter().map(|index| {
+        let column = &relation.columns[*index];
+        column.pg_type.field(&column.name, true)
+    });
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    Ok(Rows::inserts(RecordBatch::try_new(schema, columns).map_err(broken)?))
+}
+
+/// The rows whose key no later row or deletion has. `touched` are the keys of the rows, then those of the deletions.
+fn last_of_each_key(touched: &Rows, rows: &Rows, deletions: Option<&Deletions>) -> Rows {
+    let key: Vec<ArrayRef> = touched.batch().columns().to_vec();
+    let hashes = row_hashes(&key, touched.len());
     let matcher = KeyMatcher::new(&key, &key);
+    // A deletion comes before the row that has its number.
+    let when = |index: usize| match (index.checked_sub(rows.len()), deletions) {
+        (Some(deletion), Some(deletions)) => 2 * deletions.after_rows[deletion],
+        _ => 2 * index + 1,
+    };
     let mut newest: HashMap<u64, Vec<u32>> = HashMap::new();
-    for row in 0..rows.len() {
-        let same_hash = newest.entry(hashes[row]).or_default();
-        match same_hash.iter_mut().find(|other| matcher.equal(**other as usize, row)) {
-            Some(other) => *other = row as u32,
-            None => same_hash.push(row as u32),
+    for index in 0..touched.len() {
+        let same_hash = newest.entry(hashes[index]).or_default();
+        match same_hash.iter_mut().find(|other| matcher.equal(**other as usize, index)) {
+            Some(other) if when(*other as usize) < when(index) => *other = index as u32,
+            Some(_) => {}
+            None => same_hash.push(index as u32),
         }
     }
-    let mut kept: Vec<u32> = newest.into_values().flatten().collect();
+    let mut kept: Vec<u32> = newest.into_values().flatten().filter(|index| (*index as usize) < rows.len()).collect();
     kept.sort_unstable();
     rows.take(&UInt32Array::from(kept))
 }

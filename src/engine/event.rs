@@ -5,7 +5,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::outlets::{Subscribe, Subscription};
 use super::record::Position;
 use crate::catalog::CatalogEdit;
-use crate::connectors::DeadLetter;
+use crate::connectors::{DeadLetter, Deletions};
 use crate::error::{SqlError, SqlResult};
 use crate::zset::{RelationId, Rows, Step};
 
@@ -56,6 +56,7 @@ pub(super) struct SourceRows {
     /// Tells this reader from one that read the same source before it was dropped or restarted.
     pub reader: u64,
     pub rows: Rows,
+    pub deletions: Option<Deletions>,
     pub dead_letters: Vec<DeadLetter>,
     pub position: Position,
     pub finished: bool,

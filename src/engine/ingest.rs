@@ -23,7 +23,7 @@ const POLL: Budget = Budget { rows: 64 * 1024, bytes: 8 << 20 };
 /// How long a source that has nothing is left alone.
 const IDLE: Duration = Duration::from_millis(10);
 /// How long a source that failed waits at first, and at most, before it is opened again.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(4));
 
 /// The tasks that read sources.
 #[derive(Default)]
@@ -179,6 +179,7 @@ fn open(
     let spec = SourceSpec {
         name: relation.name.clone(),
         schema: relation.arrow_schema(),
+        key: Some(if relation.kind == RelationKind::Table { relation.primary_key.clone() } else { Vec::new() }),
         options: relation.options.clone(),
         allowed_paths: AllowedPaths::new(config.allowed_paths.clone()),
         from,
@@ -265,6 +266,7 @@ impl ReaderTask {
             source: self.relation.id,
             reader: self.number,
             rows: Rows::inserts(polled.rows),
+            deletions: polled.deletions,
             dead_letters: polled.dead_letters,
             position: polled.position,
             finished: polled.finished,

@@ -21,6 +21,7 @@ use super::published::{Contents, Published};
 use super::step::Inputs;
 use super::watermark::Lateness;
 use crate::catalog::{Catalog, DEAD_LETTERS};
+use crate::connectors::Deletions;
 use crate::dataflow::{Report, Workers};
 use crate::error::{SqlError, SqlResult, SqlState};
 use crate::storage::Log;
@@ -238,7 +239,7 @@ impl Core {
         let published = self.published.borrow().clone();
         let (rows, late) = gathered.lateness.take_in_order(&relation, source.rows, &published);
         self.count_late(vec![(relation.id, late)]);
-        let rows = match self.upserted(&relation, rows, &mut gathered.pending) {
+        let rows = match self.upserted(&relation, rows, source.deletions, &mut gathered.pending) {
             Ok(rows) => rows,
             Err(error) => return self.source_failed(source.source, source.reader, error),
         };
@@ -332,10 +333,16 @@ impl Core {
     }
 
     /// Rows of a table that a connector fills by key: a row replaces the one that has its key.
-    fn upserted(&self, relation: &crate::catalog::Relation, rows: Rows, pending: &mut Pending) -> SqlResult<Rows> {
-        if relation.primary_key.is_empty() || rows.is_empty() {
+    fn upserted(
+        &self,
+        relation: &crate::catalog::Relation,
+        rows: Rows,
+        deletions: Option<Deletions>,
+        pending: &mut Pending,
+    ) -> SqlResult<Rows> {
+        if relation.primary_key.is_empty() || (rows.is_empty() && deletions.is_none()) {
             return Ok(rows);
         }
-        super::constraints::upsert(relation, &rows, &self.published.borrow().clone(), pending)
+        super::constraints::upsert(relation, &rows, deletions.as_ref(), &self.published.borrow().clone(), pending)
     }
 }

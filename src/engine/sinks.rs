@@ -1,6 +1,7 @@
 //! Sinks: one task writes each, in the order of steps; checkpoints wait until what they stand for is final outside.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use tokio::sync::{mpsc, oneshot};
@@ -12,13 +13,15 @@ use super::outlets::SinkOrder;
 use super::run::Core;
 use crate::catalog::Relation;
 use crate::connectors::{self, AllowedPaths, ConnectorError, Sink, SinkSpec};
-use crate::error::{SqlError, SqlResult};
+use crate::error::{SqlError, SqlResult, SqlState};
 use crate::zset::{Delta, ErrorRows, RelationId, Rows, Step, consolidate};
 
 /// Steps that may wait for a sink before the engine does.
 const SINK_STEPS_MAX: usize = 64;
 /// Bytes that a sink may hold before it makes them final.
 const FLUSH_BYTES: u64 = 16 << 20;
+/// How long a sink that cannot reach its target waits at first, and at most, before it tries again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(4));
 
 impl Core {
     /// Opens a sink that is being created.
@@ -127,11 +130,31 @@ struct Writer {
     held: Vec<Rows>,
     /// When the oldest of what is written and not final yet has to become so.
     due: Option<Instant>,
+    /// While the outside cannot be reached: how long the next try is waited for.
+    retry: Option<Duration>,
+    /// The newest step of what is held.
+    held_at: Step,
+    /// Who waits for what was taken so far to become final.
+    waiting: Vec<oneshot::Sender<SqlResult<()>>>,
+    /// The same, for what has come since the flush began.
+    later: Vec<oneshot::Sender<SqlResult<()>>>,
 }
 
 impl Writer {
     fn new(sink: Box<dyn Sink>, schema: SchemaRef, report: Report) -> Self {
-        Self { sink, schema, report, broken: None, errors: ErrorRows::default(), held: Vec::new(), due: None }
+        Self {
+            sink,
+            schema,
+            report,
+            broken: None,
+            errors: ErrorRows::default(),
+            held: Vec::new(),
+            due: None,
+            retry: None,
+            held_at: Step(0),
+            waiting: Vec::new(),
+            later: Vec::new(),
+        }
     }
 
     /// Follows its orders until the sink is dropped, or the engine has stopped after a last flush.
@@ -141,15 +164,15 @@ impl Writer {
             let order = tokio::select! {
                 order = orders.recv() => order,
                 () = until(self.due) => {
-                    self.flush().await;
+                    self.flush(&mut orders).await;
                     continue;
                 }
             };
             match order {
                 Some(SinkOrder::Step(step, delta)) => self.take(step, delta).await,
                 Some(SinkOrder::Flush(reply)) => {
-                    self.flush().await;
-                    let _ = reply.send(self.settled());
+                    self.waiting.push(reply);
+                    self.flush(&mut orders).await;
                 }
                 None => break,
             }
@@ -158,39 +181,47 @@ impl Writer {
     }
 
     fn set_due(&mut self) {
-        let pending = self.sink.pending_bytes() > 0 && self.broken.is_none();
-        self.due = pending.then(|| self.due.unwrap_or_else(|| Instant::now() + self.sink.flush_after()));
+        let pending = self.sink.pending_bytes() > 0 || self.retry.is_some();
+        let wanted = (pending && self.broken.is_none()) || !self.waiting.is_empty();
+        self.due = wanted.then(|| self.due.unwrap_or_else(|| Instant::now() + self.sink.flush_after()));
     }
 
     async fn take(&mut self, step: Step, delta: Delta) {
-        if self.broken.is_some() {
-            return;
-        }
-        let erred = self.errors.first().is_some();
-        self.errors.add_all(&delta.errs);
+        let had_errors = self.errors.first().is_some();
+        self.hold(step, delta);
         match self.errors.first() {
-            Some(error) => {
-                self.held.push(delta.oks);
-                if !erred {
-                    self.report.show(&SqlError::from(error.clone()));
-                }
-            }
+            Some(error) if !had_errors => self.report.show(&SqlError::from(error.clone())),
+            Some(_) => {}
             None => {
-                let rows = match std::mem::take(&mut self.held) {
-                    held if held.is_empty() => delta.oks,
-                    held => self.healed(held, delta.oks),
-                };
-                let written = self.write(step, &rows).await;
-                self.note(written);
+                if had_errors && self.retry.is_none() {
+                    self.report.clear();
+                }
+                self.write_held().await;
             }
         }
     }
 
-    /// The net change since the error came.
-    fn healed(&self, mut held: Vec<Rows>, last: Rows) -> Rows {
-        self.report.clear();
-        held.push(last);
-        consolidate(&Rows::concat(&self.schema, &held))
+    fn hold(&mut self, step: Step, delta: Delta) {
+        if self.broken.is_none() {
+            self.held_at = step;
+            self.errors.add_all(&delta.errs);
+            self.held.push(delta.oks);
+        }
+    }
+
+    /// Writes the net change of what was held, if it can be.
+    async fn write_held(&mut self) {
+        if self.broken.is_some() || self.retry.is_some() || self.errors.first().is_some() {
+            return;
+        }
+        let mut held = std::mem::take(&mut self.held);
+        let rows = match held.len() {
+            0 => return,
+            1 => held.remove(0),
+            _ => consolidate(&Rows::concat(&self.schema, &held)),
+        };
+        let written = self.write(self.held_at, &rows).await;
+        self.note(written);
     }
 
     async fn write(&mut self, step: Step, rows: &Rows) -> Result<(), ConnectorError> {
@@ -201,19 +232,69 @@ impl Writer {
         Ok(())
     }
 
-    async fn flush(&mut self) {
+    /// Makes final what was written. Steps that come meanwhile are held, so that an outside that is slow to answer
+    /// does not hold up the engine.
+    async fn flush(&mut self, orders: &mut mpsc::Receiver<SinkOrder>) {
         self.due = None;
+        let was_behind = !self.held.is_empty();
         if self.broken.is_none() {
-            let flushed = self.sink.flush().await;
+            let flushed = self.flush_and_hold(orders).await;
+            if flushed.is_ok() && self.retry.take().is_some() {
+                self.report.clear();
+            }
             self.note(flushed);
+        }
+        self.write_held().await;
+        let settled = self.settled();
+        // What was held when they asked has only been written now: one more flush makes it final.
+        let mut waiting = std::mem::take(&mut self.later);
+        if was_behind && settled.is_ok() {
+            waiting.append(&mut self.waiting);
+        }
+        for reply in std::mem::replace(&mut self.waiting, waiting) {
+            // A checkpoint that is not waited for any more does not matter.
+            let _ = reply.send(settled.clone());
+        }
+        if !self.waiting.is_empty() {
+            self.due = Some(Instant::now());
         }
     }
 
-    fn note(&mut self, result: Result<(), ConnectorError>) {
-        if let Err(failed) = result {
-            self.report.show(&failed.error);
-            self.broken = Some(failed.error);
+    async fn flush_and_hold(&mut self, orders: &mut mpsc::Receiver<SinkOrder>) -> Result<(), ConnectorError> {
+        let mut arrived = Vec::new();
+        let mut flush = self.sink.flush();
+        let flushed = loop {
+            // While the outside answers, a sink that is slower than the engine slows the engine.
+            let takes = self.retry.is_some() || arrived.len() < SINK_STEPS_MAX;
+            tokio::select! {
+                flushed = &mut flush => break flushed,
+                order = orders.recv(), if takes => match order {
+                    Some(order) => arrived.push(order),
+                    None => break flush.await,
+                },
+            }
+        };
+        drop(flush);
+        for order in arrived {
+            match order {
+                SinkOrder::Step(step, delta) => self.hold(step, delta),
+                SinkOrder::Flush(reply) => self.later.push(reply),
+            }
         }
+        flushed
+    }
+
+    /// What may pass is tried again, ever more seldom; the sink keeps what it could not make final.
+    fn note(&mut self, result: Result<(), ConnectorError>) {
+        let Err(failed) = result else { return };
+        self.report.show(&failed.error);
+        if !failed.transient {
+            self.broken = Some(failed.error);
+            return;
+        }
+        let wait = self.retry.map_or(RETRY.0, |wait| (wait * 2).min(RETRY.1));
+        self.retry = Some(wait);
+        self.due = Some(Instant::now() + wait);
     }
 
     /// Whether everything is final outside, so that the log need not keep it.
@@ -221,6 +302,10 @@ impl Writer {
         match (&self.broken, self.errors.first()) {
             (Some(error), _) => Err(error.clone()),
             (None, Some(error)) => Err(SqlError::from(error.clone())),
+            (None, None) if self.retry.is_some() => {
+                let message = format!("sink \"{}\" waits for the system that it writes to", self.report.name);
+                Err(SqlError::new(SqlState::CONNECTION_FAILURE, message))
+            }
             (None, None) => Ok(()),
         }
     }

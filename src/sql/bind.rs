@@ -24,14 +24,17 @@ pub struct BindContext<'a> {
 
 /// What binding asks the world beyond the catalog: connectors and files.
 pub trait Outside: Sync {
-    /// Checks a source's, table's or sink's options and gives its columns: those declared, or for `(*)` and connectors
-    /// with columns of their own (`declared` is `None`) those found.
-    fn connect(
-        &self,
-        kind: RelationKind,
-        options: &BTreeMap<String, String>,
-        declared: Option<&[Column]>,
-    ) -> SqlResult<Vec<Column>>;
+    /// The columns that a connector finds, for `(*)` and where it has columns of its own.
+    fn found(&self, options: &BTreeMap<String, String>) -> SqlResult<Vec<Column>>;
+
+    /// Checks a source's, table's or sink's options and columns.
+    fn connect(&self, kind: RelationKind, options: &BTreeMap<String, String>, columns: &[Column]) -> SqlResult<()>;
+
+    /// The type of a part of a message that INCLUDE takes into a column.
+    fn included(&self, options: &BTreeMap<String, String>, part: &str) -> SqlResult<PgType>;
+
+    /// Adds the options of a sink that are decided once, when it is created.
+    fn settle_sink(&self, options: &mut BTreeMap<String, String>);
 
     /// The columns of a file in `SELECT * FROM '/path'`.
     fn file_columns(&self, path: &str) -> SqlResult<Vec<Column>>;
@@ -41,23 +44,23 @@ pub trait Outside: Sync {
 pub struct Nowhere;
 
 impl Outside for Nowhere {
-    fn connect(
-        &self,
-        _kind: RelationKind,
-        options: &BTreeMap<String, String>,
-        declared: Option<&[Column]>,
-    ) -> SqlResult<Vec<Column>> {
-        match declared {
-            Some(columns) => Ok(columns.to_vec()),
-            None => {
-                let connector = options.get("connector").map_or("", String::as_str);
-                Err(SqlError::unsupported(
-                    format!("connector \"{connector}\" cannot find columns by itself"),
-                    "Write the columns in place of (*).",
-                ))
-            }
-        }
+    fn found(&self, options: &BTreeMap<String, String>) -> SqlResult<Vec<Column>> {
+        let connector = options.get("connector").map_or("", String::as_str);
+        Err(SqlError::unsupported(
+            format!("connector \"{connector}\" cannot find columns by itself"),
+            "Write the columns in place of (*).",
+        ))
     }
+
+    fn connect(&self, _: RelationKind, _: &BTreeMap<String, String>, _: &[Column]) -> SqlResult<()> {
+        Ok(())
+    }
+
+    fn included(&self, _options: &BTreeMap<String, String>, part: &str) -> SqlResult<PgType> {
+        Err(SqlError::unsupported(format!("INCLUDE {part} is not possible here"), "Leave it out."))
+    }
+
+    fn settle_sink(&self, _options: &mut BTreeMap<String, String>) {}
 
     fn file_columns(&self, path: &str) -> SqlResult<Vec<Column>> {
         Err(SqlError::new(SqlState::UNDEFINED_FILE, format!("could not open file \"{path}\"")))

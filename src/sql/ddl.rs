@@ -146,13 +146,6 @@ pub(super) fn create_relation(
             format!("Use DROP {} IF EXISTS first.", create.kind.keyword()),
         ));
     }
-    if let Some(include) = create.includes.first() {
-        return Err(at(
-            parsed,
-            include.what.span,
-            SqlError::unsupported("INCLUDE is not supported", "Leave it out and declare the columns of the data."),
-        ));
-    }
     let mut new = relation(create.kind, schema, name, context.catalog);
     new.append_only = create.append_only || (create.kind == RelationKind::Source);
     new.options = options(&create.options, create.format.as_ref())?;
@@ -161,7 +154,8 @@ pub(super) fn create_relation(
     }
     let mut notices = Vec::new();
     let declared = declared_columns(create, &mut new, &mut notices, parsed, context)?;
-    connect(&mut new, declared, &mut notices, context).map_err(place)?;
+    let included = included_columns(create, &mut new, parsed, context)?;
+    connect(&mut new, declared, included, &mut notices, context).map_err(place)?;
     find_key(create, &mut new, parsed)?;
     new.watermark = super::watermark::declared(create, &new, parsed)?;
     new.definition = super::show::create_text(&new);
@@ -190,6 +184,7 @@ fn options(with: &[(String, String)], format: Option<&Format>) -> SqlResult<BTre
 fn connect(
     new: &mut Relation,
     declared: Option<Vec<Column>>,
+    included: Vec<Column>,
     notices: &mut Vec<Notice>,
     context: &BindContext<'_>,
 ) -> SqlResult<()> {
@@ -210,7 +205,16 @@ fn connect(
         return Ok(());
     }
     let found = declared.is_none();
-    new.columns = context.outside.connect(new.kind, &new.options, declared.as_deref())?;
+    // Columns that take parts of messages may be among those that are declared.
+    let columns = match declared {
+        Some(columns) => columns,
+        None => context.outside.found(&new.options)?,
+    };
+    let is_new = |included: &Column| !columns.iter().any(|column| column.name == included.name);
+    let added: Vec<Column> = included.into_iter().filter(is_new).collect();
+    let columns: Vec<Column> = columns.into_iter().chain(added).collect();
+    context.outside.connect(new.kind, &new.options, &columns)?;
+    new.columns = columns;
     if found {
         let columns = new.columns.iter().map(|column| format!("{} {}", column.name, column.pg_type));
         notices.push(Notice::notice(format!("columns found: {}", columns.collect::<Vec<_>>().join(", "))));
@@ -220,6 +224,29 @@ fn connect(
         _ => format!("table \"{}\" keeps the rows that its connector reads", new.name),
     }));
     Ok(())
+}
+
+/// The columns of INCLUDE; which part each takes is an option of the connector.
+fn included_columns(
+    create: &CreateRelation,
+    new: &mut Relation,
+    parsed: &Parsed,
+    context: &BindContext<'_>,
+) -> SqlResult<Vec<Column>> {
+    let mut columns = Vec::new();
+    for include in &create.includes {
+        let part = fold(&include.what);
+        let name = include.alias.as_ref().map_or_else(|| part.clone(), fold);
+        let refused = |error| at(parsed, include.what.span, error);
+        if new.connector().is_none() {
+            let hint = "Set the option \"connector\".";
+            return Err(refused(SqlError::unsupported("INCLUDE is for relations with a connector", hint)));
+        }
+        let pg_type = context.outside.included(&new.options, &part).map_err(refused)?;
+        new.options.insert(format!("include.{part}"), name.clone());
+        columns.push(Column::new(name, pg_type));
+    }
+    Ok(columns)
 }
 
 /// The columns as written; `None` where the connector has to find them.
@@ -508,7 +535,8 @@ pub(super) fn create_sink(create: &CreateSink, parsed: &Parsed, context: &BindCo
         let error = SqlError::new(SqlState::INVALID_PARAMETER_VALUE, "a sink needs the option \"connector\"");
         return Err(place(error.hint("WITH (connector = 'file', path = '...').")));
     }
-    context.outside.connect(RelationKind::Sink, &new.options, Some(&new.columns)).map_err(place)?;
+    context.outside.connect(RelationKind::Sink, &new.options, &new.columns).map_err(place)?;
+    context.outside.settle_sink(&mut new.options);
     created(new, Vec::new(), context).map_err(place)
 }
 

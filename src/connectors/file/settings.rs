@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::connectors::format::{CsvStyle, Encoding, OnError};
+use crate::connectors::keyed_changes::SinkType;
 use crate::connectors::options::{OptionDoc, Options, Side};
 use crate::error::{SqlError, SqlResult, SqlState};
-use crate::functions::text::parse_interval;
 
 const PATH: &str = "path";
 const ROOT: &str = "posix_fs.root";
@@ -62,13 +62,6 @@ pub enum Mode {
     Tail,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SinkType {
-    Changelog,
-    AppendOnly,
-    Upsert,
-}
-
 /// All options of a source or sink of files.
 #[derive(Debug, Clone)]
 pub struct FileSettings {
@@ -102,26 +95,17 @@ impl FileSettings {
         let pattern = pattern(&options)?;
         let encoding = encoding(&options, &pattern)?;
         let modes = [("once", Mode::Once), ("tail", Mode::Tail)];
-        let policies = [
-            ("dead_letter", OnError::DeadLetter),
-            ("skip", OnError::Skip),
-            ("null", OnError::Null),
-            ("stop", OnError::Stop),
-        ];
         let compressions = [("gzip", Some(true)), ("gz", Some(true)), ("none", Some(false)), ("auto", None)];
-        let types =
-            [("changelog", SinkType::Changelog), ("append-only", SinkType::AppendOnly), ("upsert", SinkType::Upsert)];
-        let key = options.text(KEY).unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
         Ok(FileSettings {
             mode: options.choice(MODE, &modes)?.unwrap_or(Mode::Once),
             csv: csv_style(&options, &pattern)?,
             gzip: options.choice(COMPRESSION, &compressions)?.flatten(),
-            on_error: options.choice(ON_ERROR, &policies)?.unwrap_or(OnError::DeadLetter),
-            infer_rows: infer_rows(&options)?,
-            sink_type: options.choice(TYPE, &types)?,
-            key: key.map(String::from).collect(),
+            on_error: options.choice(ON_ERROR, OnError::CHOICES)?.unwrap_or(OnError::DeadLetter),
+            infer_rows: options.rows(INFER)?.unwrap_or(100_000),
+            sink_type: options.choice(TYPE, SinkType::CHOICES)?,
+            key: options.names(KEY),
             force_append_only: options.flag(FORCE)?.unwrap_or(false),
-            rollover: rollover(&options)?,
+            rollover: options.duration(ROLLOVER)?.unwrap_or(Duration::from_secs(10)),
             pattern,
             encoding,
         })
@@ -194,9 +178,9 @@ fn csv_style(options: &Options, pattern: &str) -> SqlResult<CsvStyle> {
     if suffix(pattern) == "tsv" || options.text(ENCODE).is_some_and(|encode| encode.eq_ignore_ascii_case("tsv")) {
         style.delimiter = b'\t';
     }
-    style.delimiter = character(options, DELIMITER)?.unwrap_or(style.delimiter);
-    style.quote = character(options, QUOTE)?.unwrap_or(style.quote);
-    style.escape = character(options, ESCAPE)?.unwrap_or(style.quote);
+    style.delimiter = options.character(DELIMITER)?.unwrap_or(style.delimiter);
+    style.quote = options.character(QUOTE)?.unwrap_or(style.quote);
+    style.escape = options.character(ESCAPE)?.unwrap_or(style.quote);
     if style.delimiter == style.quote || style.delimiter == style.escape {
         return Err(options.bad_value(DELIMITER, "", "another character than the quote and the escape"));
     }
@@ -204,33 +188,6 @@ fn csv_style(options: &Options, pattern: &str) -> SqlResult<CsvStyle> {
         style.nulls = nulls.split(',').map(|null| null.trim().to_string()).collect();
     }
     Ok(style)
-}
-
-/// One character of ASCII; tabs may be spelled.
-fn character(options: &Options, name: &'static str) -> SqlResult<Option<u8>> {
-    let Some(text) = options.text(name) else { return Ok(None) };
-    let text = match text {
-        "\\t" | "tab" => "\t",
-        other => other,
-    };
-    match text.as_bytes() {
-        [byte] if byte.is_ascii() && !matches!(byte, b'\n' | b'\r' | 0) => Ok(Some(*byte)),
-        _ => Err(options.bad_value(name, "", "one character of ASCII other than a line feed")),
-    }
-}
-
-fn infer_rows(options: &Options) -> SqlResult<usize> {
-    let Some(text) = options.text(INFER) else { return Ok(100_000) };
-    let number = text.trim().trim_end_matches("rows").trim().parse::<usize>().ok();
-    number.filter(|rows| *rows > 0).ok_or_else(|| options.bad_value(INFER, "", "a number of rows"))
-}
-
-fn rollover(options: &Options) -> SqlResult<Duration> {
-    let Some(text) = options.text(ROLLOVER) else { return Ok(Duration::from_secs(10)) };
-    let bad = || options.bad_value(ROLLOVER, "", "an interval such as 1 min");
-    let span = parse_interval(text).map_err(|_| bad())?;
-    let nanos = i128::from(span.months * 30 + span.days) * 86_400_000_000_000 + i128::from(span.nanoseconds);
-    u64::try_from(nanos).map(Duration::from_nanos).map_err(|_| bad())
 }
 
 #[cfg(test)]

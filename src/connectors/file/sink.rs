@@ -3,24 +3,23 @@
 //! A part holds all changes of the steps behind the part before it, up to the step in its name. It is written under
 //! another name, synced and renamed: after a crash a step is in the directory wholly or not at all.
 
-use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use arrow::row::{RowConverter, SortField};
 use async_trait::async_trait;
 
-use super::settings::{FileSettings, SinkType};
+use super::settings::FileSettings;
 use crate::connectors::format::{BatchWriter, Encoding, WriteStyle};
-use crate::connectors::options::{Side, nearest};
+use crate::connectors::keyed_changes::{SinkType, deleted_and_added, key_columns, repeated, without_successor};
+use crate::connectors::options::Side;
 use crate::connectors::paths::{AllowedPaths, io_error};
 use crate::connectors::sink::{Sink, SinkSpec};
 use crate::connectors::source::ConnectorError;
 use crate::error::{SqlError, SqlResult, SqlState};
-use crate::zset::{PgType, Rows, Step, consolidate};
+use crate::zset::{PgType, Rows, Step};
 
 /// The sink.
 pub struct FileSink {
@@ -40,8 +39,8 @@ impl FileSink {
     pub fn open(spec: &SinkSpec) -> SqlResult<FileSink> {
         let mut settings = FileSettings::read(Side::Sink, &with_default_encoding(spec))?;
         settings.gzip = Some(settings.gzip == Some(true) && settings.encoding != Encoding::Parquet);
-        let sink_type = sink_type(&settings, spec)?;
-        let key = key_columns(&settings, spec, sink_type)?;
+        let sink_type = SinkType::of(settings.sink_type, settings.force_append_only, spec)?;
+        let key = key_columns(&settings.key, spec, sink_type)?;
         let dir = make_dir(Path::new(&settings.pattern), &spec.allowed_paths)?;
         let name = file_name(&spec.name);
         let committed = last_part(&dir, &name, settings.suffix())?;
@@ -84,17 +83,14 @@ impl FileSink {
 
     /// The rows as they stand in the file, deletions first.
     fn form(&self, step: Step, rows: &Rows) -> SqlResult<Vec<RecordBatch>> {
-        let rows = consolidate(rows);
-        let is_deleted: BooleanArray = (0..rows.len()).map(|row| Some(rows.weight(row) < 0)).collect();
-        let is_added: BooleanArray = (0..rows.len()).map(|row| Some(rows.weight(row) > 0)).collect();
-        let (deleted, added) = (rows.filter(&is_deleted), rows.filter(&is_added));
+        let (deleted, added) = deleted_and_added(rows);
         let batches = match self.sink_type {
             SinkType::AppendOnly => vec![repeated(&added)],
             SinkType::Changelog => {
                 vec![self.marked(step, &deleted, None)?, self.marked(step, &added, None)?]
             }
             SinkType::Upsert => {
-                let gone = self.without_successor(&deleted, &added)?;
+                let gone = without_successor(&self.key, &deleted, &added)?;
                 vec![self.marked(step, &gone, Some(-1))?, self.marked(step, &added, Some(1))?]
             }
         };
@@ -109,22 +105,6 @@ impl FileSink {
         columns.extend(rows.batch().columns().iter().cloned());
         RecordBatch::try_new(self.schema.clone(), columns)
             .map_err(|error| SqlError::internal(format!("rows do not fit their sink: {error}")))
-    }
-
-    /// The deleted rows whose key no added row has.
-    fn without_successor(&self, deleted: &Rows, added: &Rows) -> SqlResult<Rows> {
-        let broken = |error| SqlError::internal(format!("the key of a sink cannot be compared: {error}"));
-        let columns = |rows: &Rows| self.key.iter().map(|column| rows.column(*column).clone()).collect::<Vec<_>>();
-        let schema = deleted.schema();
-        let fields = self.key.iter().map(|column| SortField::new(schema.field(*column).data_type().clone()));
-        let converter = RowConverter::new(fields.collect()).map_err(broken)?;
-        let (old, new) = (
-            converter.convert_columns(&columns(deleted)).map_err(broken)?,
-            converter.convert_columns(&columns(added)).map_err(broken)?,
-        );
-        let present: HashSet<&[u8]> = new.iter().map(|row| row.data()).collect();
-        let keep: BooleanArray = old.iter().map(|row| Some(!present.contains(row.data()))).collect();
-        Ok(deleted.filter(&keep))
     }
 
     fn finish_part(&mut self) -> SqlResult<()> {
@@ -146,50 +126,10 @@ fn with_default_encoding(spec: &SinkSpec) -> std::collections::BTreeMap<String, 
     options
 }
 
-fn sink_type(settings: &FileSettings, spec: &SinkSpec) -> SqlResult<SinkType> {
-    let by_input = if spec.append_only { SinkType::AppendOnly } else { SinkType::Changelog };
-    let chosen = settings.sink_type.unwrap_or(by_input);
-    if chosen == SinkType::AppendOnly && !spec.append_only && !settings.force_append_only {
-        let message = format!("sink \"{}\" is append-only, but its rows can be deleted and changed", spec.name);
-        return Err(SqlError::new(SqlState::INVALID_PARAMETER_VALUE, message)
-            .hint("set type = 'changelog' or 'upsert', or force_append_only = 'true' to leave deletions out"));
-    }
-    Ok(chosen)
-}
-
-fn key_columns(settings: &FileSettings, spec: &SinkSpec, sink_type: SinkType) -> SqlResult<Vec<usize>> {
-    let names = || spec.schema.fields().iter().map(|field| field.name().as_str());
-    let find = |name: &String| {
-        spec.schema.index_of(name).map_err(|_| {
-            let message = format!("key column \"{name}\" of sink \"{}\" does not exist", spec.name);
-            let error = SqlError::new(SqlState::UNDEFINED_COLUMN, message);
-            let near = nearest(name, names()).map(|near| format!("did you mean \"{near}\"?"));
-            near.into_iter().fold(error, SqlError::hint)
-        })
-    };
-    let declared = settings.key.iter().map(find).collect::<SqlResult<Vec<usize>>>()?;
-    let key = if declared.is_empty() { spec.key.clone() } else { declared };
-    if sink_type == SinkType::Upsert && key.is_empty() {
-        let message = format!("sink \"{}\" has type upsert and needs the option \"primary_key\"", spec.name);
-        return Err(SqlError::new(SqlState::INVALID_PARAMETER_VALUE, message));
-    }
-    Ok(key)
-}
-
 fn changelog(schema: &SchemaRef) -> SchemaRef {
     let marks = ["hw_step", "hw_weight"].map(|name| Arc::new(PgType::Int8.field(name, false)));
     let fields: Vec<Arc<Field>> = marks.into_iter().chain(schema.fields().iter().cloned()).collect();
     Arc::new(Schema::new(fields))
-}
-
-/// Each row as often as its weight says.
-fn repeated(rows: &Rows) -> RecordBatch {
-    if rows.weights().is_none() {
-        return rows.batch().clone();
-    }
-    let copies = |row: usize| std::iter::repeat_n(row as u32, usize::try_from(rows.weight(row)).unwrap_or(0));
-    let indices: UInt32Array = (0..rows.len()).flat_map(copies).collect::<Vec<u32>>().into();
-    rows.take(&indices).batch().clone()
 }
 
 /// A sink's name as part of a file's name.

@@ -413,6 +413,7 @@ impl Source for FileSource {
             .map_err(|error| SqlError::internal(format!("pieces of a file do not fit together: {error}")))?;
         Ok(Polled {
             rows,
+            deletions: None,
             dead_letters: gathered.dead_letters,
             position: self.position(),
             finished: self.is_finished(),

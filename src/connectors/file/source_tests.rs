@@ -36,6 +36,7 @@ impl Case {
         given.insert("path".to_string(), dir.path().join(pattern).to_string_lossy().into_owned());
         let spec = SourceSpec {
             name: "s".to_string(),
+            key: None,
             schema: schema(columns),
             options: given,
             allowed_paths: AllowedPaths::new([dir.path().to_path_buf()]),
@@ -290,7 +291,15 @@ async fn rows_come_back_from_every_format_as_they_were_written() {
     }
     let schema = schema(columns);
     let allowed_paths = AllowedPaths::default();
-    let made = SourceSpec { name: "g".into(), schema: schema.clone(), options, allowed_paths, from: None, until: None };
+    let made = SourceSpec {
+        name: "g".into(),
+        schema: schema.clone(),
+        key: None,
+        options,
+        allowed_paths,
+        from: None,
+        until: None,
+    };
     let rows = find("datagen").expect("known").open_source(&made).expect("opens").poll(ALL).await.expect("makes").rows;
     for name in ["f.csv", "f.tsv", "f.csv.gz", "f.jsonl", "f.json.gz", "f.parquet"] {
         let case = Case::new(columns, name, &[]);

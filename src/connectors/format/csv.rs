@@ -70,6 +70,11 @@ impl CsvLines {
         CsvLines { style, places, is_text, fields: Vec::new(), scratch: String::new() }
     }
 
+    /// Lines whose fields are these columns in order.
+    pub fn of_columns(style: CsvStyle, target: &Target, columns: &[usize]) -> CsvLines {
+        CsvLines { places: columns.iter().copied().map(Some).collect(), ..CsvLines::new(style, target) }
+    }
+
     /// Takes the header from the beginning of a file: columns are found by name from then on. Returns its bytes, or
     /// `None` if it is not complete yet.
     pub fn read_header(&mut self, data: &str, is_end: bool, target: &Target) -> SqlResult<Option<usize>> {
@@ -117,9 +122,32 @@ impl CsvLines {
         at
     }
 
+    /// Takes the one line that the data have from `start` to `end` into the last line of the cells.
+    ///
+    /// # Errors
+    /// Why it is no row.
+    pub fn line(&mut self, cells: &mut Cells<'_>, start: usize, end: usize) -> Result<(), String> {
+        let data = cells.data;
+        match self.cut(&data.as_bytes()[..end], start, true) {
+            Found::Whole { end: found, .. } if found == end && self.fields.len() == self.places.len() => {
+                self.fill_last(cells);
+                Ok(())
+            }
+            Found::Whole { end: found, .. } if found == end => {
+                Err(format!("{} fields where {} are expected", self.fields.len(), self.places.len()))
+            }
+            Found::Bad(reason) => Err(reason.to_string()),
+            Found::Whole { .. } | Found::Part => Err("one line is expected".to_string()),
+        }
+    }
+
     /// Gives the cells of the line that was cut to their columns.
     fn fill(&mut self, cells: &mut Cells<'_>, start: usize, end: usize, breaks: u64) {
         cells.line(start, end, breaks);
+        self.fill_last(cells);
+    }
+
+    fn fill_last(&mut self, cells: &mut Cells<'_>) {
         for (field, place) in self.fields.iter().zip(&self.places) {
             let Some(column) = *place else { continue };
             let text = &cells.data[field.start..field.end];

@@ -58,7 +58,11 @@ impl JsonLines {
         at
     }
 
-    fn line(&mut self, cells: &mut Cells<'_>, start: usize, end: usize) -> Result<(), String> {
+    /// Takes the object that the data have from `start` to `end` into the last line of the cells.
+    ///
+    /// # Errors
+    /// Why it is no row.
+    pub fn line(&mut self, cells: &mut Cells<'_>, start: usize, end: usize) -> Result<(), String> {
         let line = &cells.data[start..end];
         let mut members = std::mem::take(&mut self.members);
         members.clear();
@@ -135,6 +139,29 @@ impl JsonLines {
         }
         Ok(())
     }
+}
+
+/// A member of a JSON object.
+pub struct JsonMember {
+    pub name: String,
+    /// Where its value stands.
+    pub value: std::ops::Range<usize>,
+}
+
+/// The members of the object that the text is.
+///
+/// # Errors
+/// Why it is none.
+pub fn json_members(text: &str) -> Result<Vec<JsonMember>, &'static str> {
+    let mut members = Vec::new();
+    let scanned = Scanner::new(text).object(|name, value| {
+        let mut plain = String::new();
+        // A name that cannot be read is nobody's.
+        if unescape(&text[name.start + 1..name.end - 1], &mut plain).is_ok() {
+            members.push(JsonMember { name: plain, value: value.start..value.end });
+        }
+    });
+    scanned.map(|()| members).map_err(|error| error.reason)
 }
 
 /// `1e3` and `5.0` are whole numbers in JSON, where PostgreSQL's integers read digits only.

@@ -11,9 +11,9 @@ mod write;
 pub use cells::{BadLine, Cells, Target};
 pub use csv::{CsvLines, CsvStyle};
 pub use infer::{infer_csv, infer_json, infer_parquet};
-pub use json::JsonLines;
+pub use json::{JsonLines, JsonMember, json_members};
 pub use parquet::ParquetRows;
-pub use write::{BatchWriter, WriteStyle, json_objects};
+pub use write::{BatchWriter, JsonRows, WriteStyle, json_objects};
 
 /// How rows are written as bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,16 @@ pub enum OnError {
     Null,
     /// Stop the source.
     Stop,
+}
+
+impl OnError {
+    /// The values of the option `on_error`.
+    pub const CHOICES: &'static [(&'static str, OnError)] = &[
+        ("dead_letter", OnError::DeadLetter),
+        ("skip", OnError::Skip),
+        ("null", OnError::Null),
+        ("stop", OnError::Stop),
+    ];
 }
 
 /// Lines that are split into cells: CSV or JSON.

@@ -221,34 +221,54 @@ fn csv_field(text: &[u8], style: &CsvStyle, out: &mut Vec<u8>) {
 
 /// Each row as one JSON object.
 pub fn json_objects(batch: &RecordBatch, types: &[PgType]) -> SqlResult<Vec<String>> {
-    let mut text = Vec::new();
-    json_rows(batch, &batch.schema(), types, &mut text)?;
-    Ok(String::from_utf8_lossy(&text).lines().map(str::to_string).collect())
+    let rows = JsonRows::new(batch, &batch.schema(), types)?;
+    let object = |row: usize| {
+        let mut text = Vec::new();
+        rows.write(row, &mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    };
+    Ok((0..batch.num_rows()).map(object).collect())
 }
 
-/// One object a line, as PostgreSQL's `row_to_json` writes it.
+/// One object a line.
 fn json_rows(batch: &RecordBatch, schema: &SchemaRef, types: &[PgType], out: &mut Vec<u8>) -> SqlResult<()> {
-    let columns = batch.columns().iter().zip(types).map(|(column, pg_type)| JsonColumn::new(column, pg_type));
-    let columns = columns.collect::<SqlResult<Vec<JsonColumn>>>()?;
-    let name = |field: &Arc<arrow::datatypes::Field>| {
-        let mut name = Vec::new();
-        json_string(field.name().as_bytes(), &mut name);
-        name.push(b':');
-        name
-    };
-    let names: Vec<Vec<u8>> = schema.fields().iter().map(name).collect();
+    let rows = JsonRows::new(batch, schema, types)?;
     for row in 0..batch.num_rows() {
+        rows.write(row, out);
+        out.push(b'\n');
+    }
+    Ok(())
+}
+
+/// Rows as JSON objects, as PostgreSQL's `row_to_json` writes them.
+pub struct JsonRows {
+    /// Each with its member's name, quoted and with the colon.
+    columns: Vec<(Vec<u8>, JsonColumn)>,
+}
+
+impl JsonRows {
+    pub fn new(batch: &RecordBatch, schema: &SchemaRef, types: &[PgType]) -> SqlResult<JsonRows> {
+        let columns = schema.fields().iter().zip(batch.columns().iter().zip(types));
+        let columns = columns.map(|(field, (column, pg_type))| {
+            let mut name = Vec::new();
+            json_string(field.name().as_bytes(), &mut name);
+            name.push(b':');
+            Ok((name, JsonColumn::new(column, pg_type)?))
+        });
+        Ok(JsonRows { columns: columns.collect::<SqlResult<Vec<_>>>()? })
+    }
+
+    pub fn write(&self, row: usize, out: &mut Vec<u8>) {
         out.push(b'{');
-        for (index, (column, name)) in columns.iter().zip(&names).enumerate() {
+        for (index, (name, column)) in self.columns.iter().enumerate() {
             if index > 0 {
                 out.push(b',');
             }
             out.extend_from_slice(name);
             column.write(row, out);
         }
-        out.extend_from_slice(b"}\n");
+        out.push(b'}');
     }
-    Ok(())
 }
 
 /// A column whose values can be written as JSON.
