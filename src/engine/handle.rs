@@ -109,7 +109,7 @@ impl Engine {
         self.0.published.clone()
     }
 
-    pub fn counters(&self) -> &Counters {
+    pub fn counters(&self) -> &Arc<Counters> {
         &self.0.counters
     }
 

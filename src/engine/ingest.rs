@@ -291,4 +291,4 @@ pub(super) fn dead_letter_rows(source: &str, step: Step, letters: &[DeadLetter])
 }
 
 /// Where all sources stand, as readers of a step see it.
-pub(super) type Positions = BTreeMap<RelationId, Position>;
+pub type Positions = BTreeMap<RelationId, Position>;

@@ -14,7 +14,7 @@ pub struct Published {
     pub catalog: Arc<Catalog>,
     pub(super) relations: HashMap<RelationId, Arc<Contents>>,
     /// Where each source stood after the step.
-    pub(super) positions: Positions,
+    pub positions: Positions,
 }
 
 /// One kept relation, by worker.

@@ -225,6 +225,7 @@ impl Core {
         }
         let Some(relation) = self.catalog.get(source.source).cloned() else { return };
         self.counters.source(source.source, |counters| {
+            counters.last_error = None;
             counters.rows += source.rows.len() as u64;
             counters.bytes += source.bytes;
             counters.dead_letters += source.dead_letters.len() as u64;

@@ -270,7 +270,7 @@ impl Writer {
                 flushed = &mut flush => break flushed,
                 order = orders.recv(), if takes => match order {
                     Some(order) => arrived.push(order),
-                    None => break flush.await,
+                    None => break (&mut flush).await,
                 },
             }
         };

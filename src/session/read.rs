@@ -53,6 +53,7 @@ impl Session {
             prepared: self.statements.iter().map(|(name, prepared)| (name.clone(), prepared.clone())).collect(),
             cursors: self.cursors.iter().map(|(name, cursor)| (name.clone(), cursor.text().to_string())).collect(),
             jobs: self.engine.jobs(),
+            counters: self.engine.counters().clone(),
         };
         Reader { engine: self.engine.clone(), view, system: Arc::new(system), context, guard: guard.clone() }
     }

@@ -57,6 +57,6 @@ pub use pg_catalog::rewrite_idioms;
 pub use query::{TIME_ZONE, bind_definition};
 pub use remedy::{explained, remedy};
 pub use resolve::FILES_SCHEMA;
-pub use show::create_text;
+pub use show::{create_text, shown_option};
 pub use statement::*;
 pub use system::{SYSTEM_SCHEMAS, SystemRelation, is_always_empty, system_relation, system_relations};

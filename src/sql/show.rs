@@ -203,9 +203,17 @@ fn column_text(column: &crate::catalog::Column) -> String {
     text
 }
 
+/// The value of an option as it may be shown: passwords may not.
+pub fn shown_option<'a>(name: &str, value: &'a str) -> &'a str {
+    let name = name.to_ascii_lowercase();
+    let is_secret = ["password", "secret", "private", "jaas"].iter().any(|word| name.contains(word));
+    if is_secret { "***" } else { value }
+}
+
 /// WITH, and FORMAT … ENCODE with the rest of the options.
 fn options_text(relation: &Relation) -> String {
-    let quoted = |(key, value): (&String, &String)| format!("{key} = '{}'", value.replace('\'', "''"));
+    let quoted =
+        |(key, value): (&String, &String)| format!("{key} = '{}'", shown_option(key, value).replace('\'', "''"));
     let others = relation.options.iter().filter(|(key, _)| !["format", "encode"].contains(&key.as_str()));
     let others: Vec<String> = others.map(quoted).collect();
     let mut text = match others.is_empty() {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -11,6 +13,23 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use super::settings::Link;
 use crate::connectors::source::ConnectorError;
 use crate::error::{SqlError, SqlResult, SqlState};
+
+/// Keeps the client's own messages out of the log: what matters comes as the result of a call.
+pub struct Silent;
+
+impl ClientContext for Silent {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!("{level:?} {facility}: {message}");
+    }
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!("{error}: {reason}");
+    }
+}
+
+impl ConsumerContext for Silent {}
+
+/// A consumer whose partitions we choose.
+pub type TopicReader = BaseConsumer<Silent>;
 
 /// How long a broker may take to answer.
 pub const ANSWER: Duration = Duration::from_secs(5);
@@ -27,7 +46,7 @@ pub fn config(link: &Link, ours: &[(&str, &str)]) -> ClientConfig {
 }
 
 /// A consumer that is told what to read and from where.
-pub fn consumer(link: &Link) -> SqlResult<BaseConsumer> {
+pub fn consumer(link: &Link) -> SqlResult<TopicReader> {
     let ours = [
         // Never used to commit: where the source stands is in the engine's log.
         ("group.id", "headwater"),
@@ -40,14 +59,14 @@ pub fn consumer(link: &Link) -> SqlResult<BaseConsumer> {
         ("fetch.error.backoff.ms", "100"),
         ("queued.max.messages.kbytes", "16384"),
     ];
-    config(link, &ours).create().map_err(|error| refused(link, &error))
+    config(link, &ours).create_with_context(Silent).map_err(|error| refused(link, &error))
 }
 
 /// The numbers of the topic's partitions.
 ///
 /// # Errors
 /// 08006 if no broker answers, 42704 if there is no such topic.
-pub fn partitions(consumer: &BaseConsumer, link: &Link) -> SqlResult<Vec<i32>> {
+pub fn partitions(consumer: &TopicReader, link: &Link) -> SqlResult<Vec<i32>> {
     let metadata: Metadata = blocking(|| consumer.fetch_metadata(Some(&link.topic), ANSWER))
         .map_err(|error| unreachable_broker(link, &error))?;
     let topic = metadata.topics().iter().find(|topic| topic.name() == link.topic);
@@ -85,6 +104,7 @@ pub fn words(error: &KafkaError) -> String {
     let code = match error {
         KafkaError::Transaction(error) => return lower(&error.string()),
         KafkaError::ClientCreation(reason) => return lower(reason),
+        KafkaError::AdminOp(code) => Some(*code),
         other => other.rdkafka_error_code(),
     };
     match code {

@@ -7,17 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::{ClientContext, DefaultClientContext};
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::client::{self, ANSWER, blocking, transient, unreachable_broker, words};
+use super::client::{self, ANSWER, Silent, blocking, transient, unreachable_broker, words};
 use super::settings::{Link, SinkSettings, Transaction};
 use crate::connectors::format::JsonRows;
 use crate::connectors::keyed_changes::{SinkType, deleted_and_added, key_columns, repeated, without_successor};
@@ -33,6 +34,7 @@ const COMMIT: Duration = Duration::from_secs(10);
 pub struct KafkaSink {
     settings: SinkSettings,
     sink_type: SinkType,
+    schema: SchemaRef,
     key: Vec<usize>,
     /// Steps that are not in the topic yet, as far as is known.
     pending: Vec<Messages>,
@@ -72,7 +74,16 @@ impl KafkaSink {
             let consumer = client::consumer(&settings.link)?;
             client::partitions(&consumer, &settings.link)?;
         }
-        Ok(KafkaSink { settings, sink_type, key, pending: Vec::new(), bytes: 0, outlet: None, committed: None })
+        Ok(KafkaSink {
+            settings,
+            sink_type,
+            schema: spec.schema.clone(),
+            key,
+            pending: Vec::new(),
+            bytes: 0,
+            outlet: None,
+            committed: None,
+        })
     }
 
     fn form(&self, rows: &Rows) -> SqlResult<Vec<Message>> {
@@ -90,7 +101,7 @@ impl KafkaSink {
 
     fn push(&self, rows: &Rows, has_value: bool, messages: &mut Vec<Message>) -> SqlResult<()> {
         let all: Vec<usize> = (0..rows.batch().num_columns()).collect();
-        let (values, keys) = (json_of(rows, &all)?, json_of(rows, &self.key)?);
+        let (values, keys) = (self.json_of(rows, &all)?, self.json_of(rows, &self.key)?);
         let written = |json: &JsonRows, row: usize| {
             let mut out = Vec::new();
             json.write(row, &mut out);
@@ -101,6 +112,15 @@ impl KafkaSink {
             value: has_value.then(|| written(&values, row)),
         }));
         Ok(())
+    }
+
+    /// These columns of the rows, under the names that the sink's columns have.
+    fn json_of(&self, rows: &Rows, columns: &[usize]) -> SqlResult<JsonRows> {
+        let broken = |error| SqlError::internal(format!("rows do not fit their sink: {error}"));
+        let batch = rows.batch().project(columns).map_err(broken)?;
+        let schema: SchemaRef = Arc::new(self.schema.project(columns).map_err(broken)?);
+        let types: Vec<PgType> = schema.fields().iter().map(|field| PgType::of(field)).collect();
+        JsonRows::new(&batch, &schema, &types)
     }
 
     /// Sends what is pending, and keeps it if that fails.
@@ -132,13 +152,6 @@ impl KafkaSink {
             }
         }
     }
-}
-
-fn json_of(rows: &Rows, columns: &[usize]) -> SqlResult<JsonRows> {
-    let batch = rows.batch().project(columns).map_err(|error| SqlError::internal(error.to_string()))?;
-    let schema: SchemaRef = Arc::new(Schema::new(batch.schema().fields().clone()));
-    let types: Vec<PgType> = schema.fields().iter().map(|field| PgType::of(field)).collect();
-    JsonRows::new(&batch, &schema, &types)
 }
 
 #[async_trait]
@@ -185,7 +198,14 @@ struct Outlet {
 #[derive(Default)]
 struct Undelivered(AtomicU64);
 
-impl ClientContext for Undelivered {}
+impl ClientContext for Undelivered {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        Silent.log(level, facility, message);
+    }
+    fn error(&self, error: KafkaError, reason: &str) {
+        Silent.error(error, reason);
+    }
+}
 
 impl ProducerContext for Undelivered {
     type DeliveryOpaque = ();
@@ -281,7 +301,7 @@ impl Outlet {
 /// Makes the topic of the progress of sinks, of which only the newest message of each sink is kept.
 fn make_topic(link: &Link, name: &str) -> Result<(), ConnectorError> {
     let failed = |error: KafkaError| transient(unreachable_broker(link, &error));
-    let admin: AdminClient<DefaultClientContext> = client::config(link, &[]).create().map_err(failed)?;
+    let admin: AdminClient<Silent> = client::config(link, &[]).create_with_context(Silent).map_err(failed)?;
     let topic = NewTopic::new(name, 1, TopicReplication::Fixed(-1))
         .set("cleanup.policy", "compact")
         .set("segment.bytes", "16777216");

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 
-use super::client::{self, ANSWER, blocking, transient, unreachable_broker, words};
+use super::client::{self, ANSWER, TopicReader, blocking, transient, unreachable_broker, words};
 use super::decode::{Batch, Decoder};
 use super::settings::{SourceSettings, Startup};
 use crate::connectors::source::{Budget, ConnectorError, Polled, Position, Source, SourceSpec};
@@ -31,7 +31,7 @@ struct TopicAt {
 
 /// The source.
 pub struct KafkaSource {
-    consumer: BaseConsumer,
+    consumer: TopicReader,
     settings: SourceSettings,
     decoder: Decoder,
     at: TopicAt,

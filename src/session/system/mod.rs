@@ -19,7 +19,7 @@ use self::rows::Table;
 use super::prepared::Prepared;
 use super::settings::Settings;
 use crate::catalog::Catalog;
-use crate::engine::{Job, Published};
+use crate::engine::{Counters, Job, Published};
 use crate::sql::system_relation;
 use crate::zset::RelationId;
 
@@ -37,6 +37,7 @@ pub struct System {
     pub cursors: Vec<(String, String)>,
     /// What runs beside the steps.
     pub jobs: Vec<Job>,
+    pub counters: Arc<Counters>,
 }
 
 impl System {
