@@ -119,7 +119,6 @@ impl KafkaSource {
         let mut list = TopicPartitionList::new();
         for (partition, offset) in &self.at.next {
             list.add_partition_offset(&self.settings.link.topic, *partition, Offset::Offset(*offset))
-                .and_then(|()| Ok(()))
                 .map_err(|error| unreachable_broker(&self.settings.link, &error))?;
         }
         self.consumer.assign(&list).map_err(|error| unreachable_broker(&self.settings.link, &error))
