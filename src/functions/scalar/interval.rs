@@ -9,6 +9,7 @@ use arrow::datatypes::{
 };
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use datafusion::scalar::ScalarValue;
 
 use super::cast::style_of;
 use super::{Pair, carry, result, udf};
@@ -268,6 +269,10 @@ impl ScalarUDFImpl for TimeOperation {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        // The planner asks what an expression gives when a column is NULL, with a column of no type.
+        if args.args.iter().any(|argument| argument.data_type() == DataType::Null) {
+            return Ok(ColumnarValue::Scalar(ScalarValue::try_from(args.return_field.data_type())?));
+        }
         let pair = Pair::new(&args.args, args.number_rows)?;
         let array = self.compute(&pair, &style_of(&args).zone).map_err(carry)?;
         result(&pair, array)
