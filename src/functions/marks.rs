@@ -12,6 +12,8 @@ use crate::error::SqlError;
 /// `hw_with_ties(n)`: the count of a limit that takes ties with it.
 pub const WITH_TIES: &str = "hw_with_ties";
 
+/// `hw_asof()`: the join of this condition is an ASOF join.
+pub const ASOF: &str = "hw_asof";
 /// `hw_window_close()`: the condition in HAVING that a group's window is closed.
 pub const WINDOW_CLOSE: &str = "hw_window_close";
 
@@ -19,6 +21,7 @@ pub(super) fn marks() -> Vec<Arc<ScalarUDF>> {
     let mark = |name, gives, signature| Arc::new(ScalarUDF::from(Mark { name, gives, signature }));
     vec![
         mark(WITH_TIES, DataType::Int64, Signature::any(1, Volatility::Immutable)),
+        mark(ASOF, DataType::Boolean, Signature::nullary(Volatility::Immutable)),
         mark(WINDOW_CLOSE, DataType::Boolean, Signature::nullary(Volatility::Immutable)),
     ]
 }

@@ -30,7 +30,7 @@ pub use context::{StatementContext, depends_on_session, fix_context};
 pub use deparse::{Text, expression_text, physical_text, plain_words, sort_text};
 pub use errors::{arrow_sql_error, friendly_types, sql_error};
 pub use event_time::{Closing, closing_keys, constant_micros};
-pub use marks::{WINDOW_CLOSE, WITH_TIES};
+pub use marks::{ASOF, WINDOW_CLOSE, WITH_TIES};
 pub use one_row::only_row;
 pub use scalar::{canonical_value, is_canonical, window_end};
 pub use system::{SystemFunctions, fix_system, system_functions};

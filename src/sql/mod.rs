@@ -1,6 +1,7 @@
 //! Text and a catalog snapshot → [`Statement`]: pure, without clock and files.
 
 mod alter;
+mod asof;
 mod assign;
 mod ast;
 mod bind;

@@ -3,6 +3,7 @@
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
 
+use super::asof::mark_asof_joins;
 use super::ast::Ast;
 use super::dialect::Headwater;
 use super::grammar;
@@ -77,7 +78,7 @@ fn tokenize(text: &str, places: &Places) -> SqlResult<Vec<TokenWithSpan>> {
         let remedy = super::remedy::syntax_remedy(&error.message);
         error.hint(remedy)
     })?;
-    super::tokens::postgres_tokens(tokens, places)
+    super::tokens::postgres_tokens(tokens, places).map(mark_asof_joins)
 }
 
 pub(super) fn parser(tokens: Vec<TokenWithSpan>) -> Parser<'static> {

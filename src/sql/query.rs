@@ -9,6 +9,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuil
 use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use sqlparser::ast::{ObjectName, Query as SqlQuery, SetExpr, Statement as SqlStatement};
 
+use super::asof::plan_asof_joins;
 use super::bind::{BindContext, Nowhere};
 use super::emit::{Written, plan_window_close};
 use super::errors::{is_name_clash, missing_row, planning_error};
@@ -66,7 +67,8 @@ pub(super) fn plan_query(
     let typed = as_multisets(planned)
         .and_then(plan_with_ties)
         .and_then(|plan| plan_window_close(plan, context))
-        .and_then(functions::give_types);
+        .and_then(functions::give_types)
+        .and_then(plan_asof_joins);
     typed.map_err(|error| planning_error(&error, places))
 }
 
