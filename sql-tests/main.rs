@@ -8,7 +8,7 @@
 //! * `postgres`: the files run against PostgreSQL, with views in place of materialized views: the written answers are
 //!   PostgreSQL's. With `--complete` they are taken from there. Records under `onlyif headwater` are left out.
 //! * `random`: random tables, views and changes; after a step each view equals its query. A third of the cases is compared
-//!   with PostgreSQL too. With `--thorough` all are, and every view after every step instead of one in four.
+//!   with PostgreSQL too. With `--thorough` every view is compared after every step instead of one in four.
 //! * `kill`: random kills under a write load; a ledger on the client's side knows what was acknowledged.
 //!
 //! `HEADWATER_SQL_MODE` gives modes too, separated by commas. Files that need something from outside say so in their

@@ -1,6 +1,7 @@
 //! Changes of the catalog, and the dataflows that come and go with them.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -230,7 +231,9 @@ impl Core {
 
     fn graph_of(&self, query: &LogicalPlan, catalog: &Catalog) -> SqlResult<Graph> {
         let inputs = CatalogInputs { catalog, flows: &self.flows };
-        plan::lower(&plan::normalize(query.clone())?, &inputs)
+        // A query over which the planner breaks is refused; it must not take the engine with it.
+        let planned = catch_unwind(AssertUnwindSafe(|| plan::lower(&plan::normalize(query.clone())?, &inputs)));
+        planned.unwrap_or_else(|_| Err(SqlError::internal("the query could not be planned")))
     }
 
     /// What a new dataflow is filled with: kept relations by the workers themselves, sources by reading them again.
