@@ -22,9 +22,16 @@ const LAST_WORDS_LINES: usize = 40;
 pub struct Server {
     folder: TempDir,
     process: Child,
-    port: u16,
-    http_port: u16,
+    ports: Ports,
     workers: usize,
+}
+
+/// Where a server listens. It takes ports that the system finds free, anew at each start, and says which: a port that was
+/// free a moment ago may be another's by now.
+#[derive(Clone, Copy, Default)]
+struct Ports {
+    wire: u16,
+    http: u16,
 }
 
 impl Server {
@@ -32,19 +39,18 @@ impl Server {
     pub async fn start(workers: usize) -> Result<Self, String> {
         let folder = tempfile::Builder::new().prefix("headwater-sql-").tempdir().map_err(|error| error.to_string())?;
         std::fs::create_dir(folder.path().join("files")).map_err(|error| error.to_string())?;
-        let (port, http_port) = (free_port()?, free_port()?);
-        let process = spawn(folder.path(), port, http_port, workers)?;
-        let mut server = Self { folder, process, port, http_port, workers };
-        server.await_ready().await?;
+        let process = spawn(folder.path(), workers)?;
+        let mut server = Self { folder, process, ports: Ports::default(), workers };
+        server.await_ready(0).await?;
         Ok(server)
     }
 
     pub fn address(&self) -> Address {
-        Address { port: self.port, user: "headwater".to_owned(), database: "dev".to_owned() }
+        Address { port: self.ports.wire, user: "headwater".to_owned(), database: "dev".to_owned() }
     }
 
     pub fn http_port(&self) -> u16 {
-        self.http_port
+        self.ports.http
     }
 
     /// A folder in which the server may read and write files.
@@ -60,31 +66,38 @@ impl Server {
     }
 
     pub async fn restart(&mut self) -> Result<(), String> {
-        self.process = spawn(self.folder.path(), self.port, self.http_port, self.workers)?;
-        self.await_ready().await
+        let said_before = self.said().len();
+        self.process = spawn(self.folder.path(), self.workers)?;
+        self.await_ready(said_before).await
     }
 
-    async fn await_ready(&mut self) -> Result<(), String> {
+    /// Waits until the server has said, after the first `said_before` bytes, where it listens.
+    async fn await_ready(&mut self, said_before: usize) -> Result<(), String> {
         let begun = Instant::now();
         loop {
-            let refused = match Client::connect(&self.address()).await {
-                Ok(_) => return Ok(()),
-                Err(reason) => reason,
-            };
+            if let Some(ports) = announced(&self.said()[said_before..]) {
+                self.ports = ports;
+                return Client::connect(&self.address()).await.map(drop);
+            }
             if let Ok(Some(status)) = self.process.try_wait() {
                 return Err(format!("the server ended with {status}\n{}", self.last_words()));
             }
             if begun.elapsed() > START_MAX {
-                return Err(format!("the server does not answer: {refused}\n{}", self.last_words()));
+                return Err(format!("the server does not start\n{}", self.last_words()));
             }
             tokio::time::sleep(ASK_EVERY).await;
         }
     }
 
+    /// All that the server printed, since its first start.
+    fn said(&self) -> String {
+        let text = std::fs::read(self.folder.path().join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
     /// The end of what the server printed.
     pub fn last_words(&self) -> String {
-        let text = std::fs::read(self.folder.path().join("log")).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
+        let text = self.said();
         // Of a backtrace only the frames of our own code.
         let is_frame = |line: &str| line.starts_with("   ") && !line.contains("at ./src");
         let lines: Vec<&str> = text.lines().filter(|line| !is_frame(line)).collect();
@@ -94,8 +107,7 @@ impl Server {
 
     /// True if a panic shows in what the server printed.
     pub fn has_panicked(&self) -> bool {
-        let text = std::fs::read(self.folder.path().join("log")).unwrap_or_default();
-        String::from_utf8_lossy(&text).contains("panicked at")
+        self.said().contains("panicked at")
     }
 }
 
@@ -105,14 +117,13 @@ impl Drop for Server {
     }
 }
 
-fn spawn(folder: &Path, port: u16, http_port: u16, workers: usize) -> Result<Child, String> {
+fn spawn(folder: &Path, workers: usize) -> Result<Child, String> {
     let log = File::options().create(true).append(true).open(folder.join("log")).map_err(|error| error.to_string())?;
     let errors = log.try_clone().map_err(|error| error.to_string())?;
     Command::new(env!("CARGO_BIN_EXE_headwater"))
         .arg("--data-dir")
         .arg(folder.join("data"))
-        .args(["--listen", &format!("127.0.0.1:{port}")])
-        .args(["--http-listen", &format!("127.0.0.1:{http_port}")])
+        .args(["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
         .args(["--workers", &workers.to_string()])
         .arg("--allowed-paths")
         .arg(allowed_paths(folder))
@@ -121,6 +132,15 @@ fn spawn(folder: &Path, port: u16, http_port: u16, workers: usize) -> Result<Chi
         .stderr(errors)
         .spawn()
         .map_err(|error| format!("the server cannot be started: {error}"))
+}
+
+/// The ports in the first lines of a server: `psql postgres://localhost:PORT/dev` and `http://127.0.0.1:PORT`, both whole.
+fn announced(said: &str) -> Option<Ports> {
+    let port = |before: &str, after: &str| {
+        let text = said.split_once(before)?.1.split_once(after)?.0;
+        text.rsplit_once(':')?.1.parse().ok()
+    };
+    Some(Ports { wire: port("psql postgres://", "/dev\n")?, http: port("\nhttp://", "\n")? })
 }
 
 fn allowed_paths(folder: &Path) -> String {
